@@ -1,0 +1,40 @@
+// Version, ABI namespace and the few macros of heed.
+//
+// HEED_ABI names the inline namespace of every entity: version plus instruction set, so that two translation units
+// compiled with different -m flags never share one definition (no ODR trap).
+#pragma once
+
+#include <cstddef>
+
+#define HEED_VERSION_MAJOR 0
+#define HEED_VERSION_MINOR 1
+#define HEED_VERSION_PATCH 0
+
+#if defined(__AVX512BF16__)
+#define HEED_ABI v0_1_avx512bf16
+#elif defined(__AVX512BW__) && defined(__AVX512DQ__)
+#define HEED_ABI v0_1_avx512
+#elif defined(__AVX2__) && defined(__FMA__)
+#define HEED_ABI v0_1_avx2
+#elif defined(__SSE4_2__)
+#define HEED_ABI v0_1_sse42
+#elif defined(__aarch64__)
+#define HEED_ABI v0_1_neon64
+#else
+#define HEED_ABI v0_1_base
+#endif
+
+#if defined(__GNUC__)
+#define HEED_INLINE inline __attribute__((always_inline))
+#define HEED_NOINLINE __attribute__((noinline))
+#else
+#define HEED_INLINE inline
+#define HEED_NOINLINE
+#endif
+
+namespace heed::inline HEED_ABI {
+
+/// Signed extents, strides and positions, everywhere.
+using index = std::ptrdiff_t;
+
+}  // namespace heed::inline HEED_ABI

@@ -1,0 +1,144 @@
+// Context: who runs the tasks (executor) and where scratch lives (arena).
+//
+// An executor is anything with
+//   width()     how many calls may run at once, >= 1
+//   run(n, f)   calls f(0), ..., f(n - 1), each once, possibly at once, and returns when all are done
+// The engine cuts work by shape only, so results have the same bits under every executor.
+#pragma once
+
+#include <atomic>
+#include <concepts>
+#include <cstddef>
+#include <memory>
+#include <new>
+#include <span>
+#include <utility>
+
+#include "error.hpp"
+#include "range.hpp"
+
+namespace heed::inline HEED_ABI {
+
+/// A non-owning reference to a callable void(index).
+class task_ref {
+public:
+    template <class F>
+        requires(!std::same_as<std::remove_cvref_t<F>, task_ref>)
+    task_ref(F&& f) noexcept
+        : object_(const_cast<void*>(static_cast<const void*>(std::addressof(f)))),
+          call_([](void* object, index i) { (*static_cast<std::remove_reference_t<F>*>(object))(i); }) {}
+
+    void operator()(index i) const { call_(object_, i); }
+
+private:
+    void* object_;
+    void (*call_)(void*, index);
+};
+
+template <class E>
+concept executor = requires(E& e, index n, task_ref f) {
+    { e.width() } -> std::convertible_to<index>;
+    e.run(n, f);
+};
+
+/// Runs everything on the calling thread.
+struct serial {
+    index width() const noexcept { return 1; }
+    void run(index n, task_ref f) const {
+        for (index i = 0; i < n; ++i) f(i);
+    }
+};
+
+/// Adapts the caller's own parallel loop: loop(n, f) must call f(0), ..., f(n - 1) and return when all are done.
+template <class Loop>
+class executor_adapter {
+public:
+    executor_adapter(index width, Loop loop) : width_(width), loop_(std::move(loop)) {
+        require_argument(width >= 1, "executor_adapter", "width is ", width, ", the least is 1");
+    }
+    index width() const noexcept { return width_; }
+    void run(index n, task_ref f) { loop_(n, f); }
+
+private:
+    index width_;
+    Loop loop_;
+};
+
+/// Scratch memory, aligned to 64 bytes: the caller's span, or its own.
+class arena {
+public:
+    static constexpr std::size_t alignment = 64;
+
+    arena() = default;
+    explicit arena(std::size_t bytes)
+        : owned_(static_cast<std::byte*>(::operator new(bytes + alignment, std::align_val_t(alignment)))),
+          memory_(owned_.get(), bytes + alignment) {}
+    explicit arena(std::span<std::byte> memory) : memory_(memory) {}
+
+    /// Bytes that can be used, after alignment.
+    std::size_t size() const noexcept {
+        const auto lost = static_cast<std::size_t>(data() - memory_.data());
+        return memory_.size() > lost ? memory_.size() - lost : 0;
+    }
+    std::byte* data() const noexcept {
+        const auto address = reinterpret_cast<std::uintptr_t>(memory_.data());
+        return memory_.data() + (alignment - address % alignment) % alignment;
+    }
+
+private:
+    struct release {
+        void operator()(std::byte* p) const noexcept { ::operator delete(p, std::align_val_t(alignment)); }
+    };
+    std::unique_ptr<std::byte, release> owned_;
+    std::span<std::byte> memory_;
+};
+
+/// Hands out aligned arrays from a block of scratch, in order; or only counts, when given no memory.
+class carver {
+public:
+    explicit carver(std::byte* memory = nullptr) : memory_(memory) {}
+
+    template <class T>
+    T* take(index count) {
+        auto* at = memory_ ? reinterpret_cast<T*>(memory_ + used_) : nullptr;
+        used_ += static_cast<std::size_t>(round_up(count * static_cast<index>(sizeof(T)), arena::alignment));
+        return at;
+    }
+    std::size_t used() const noexcept { return used_; }
+
+private:
+    std::byte* memory_;
+    std::size_t used_ = 0;
+};
+
+/// Policy: run on this executor, with scratch from this arena (see attention_scratch for its size).
+template <executor E>
+struct on {
+    E* pool;
+    arena* scratch = nullptr;
+
+    explicit on(E& e) : pool(&e) {}
+    on(E& e, arena& a) : pool(&e), scratch(&a) {}
+};
+
+/// Calls body(task, worker) for every task; worker < workers(...) names the scratch the call may use.
+template <executor E>
+index workers(E& e, index tasks) {
+    return std::max<index>(1, std::min<index>(static_cast<index>(e.width()), tasks));
+}
+
+template <executor E, class Body>
+void for_tasks(E& e, index tasks, const Body& body) {
+    const index crew = workers(e, tasks);
+    if (crew == 1) {
+        for (index t = 0; t < tasks; ++t) body(t, 0);
+        return;
+    }
+    std::atomic<index> next{0};
+    auto work = [&](index worker) {
+        for (index t; (t = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) body(t, worker);
+    };
+    e.run(crew, work);
+}
+
+}  // namespace heed::inline HEED_ABI

@@ -1,0 +1,146 @@
+// Views: a pointer, a shape and strides (in elements). They own nothing.
+//
+// Attention operands have rank 4 with axes (b, h, n, d) whatever the order in memory:
+//   heads (p, {B, H, N, D})   memory order b h n d
+//   tokens(p, {B, N, H, D})   memory order b n h d
+#pragma once
+
+#include <array>
+#include <span>
+#include <type_traits>
+
+#include "error.hpp"
+#include "range.hpp"
+
+namespace heed::inline HEED_ABI {
+
+template <std::size_t Rank>
+using extents = std::array<index, Rank>;
+
+/// Rank-dimensional strided view of elements T. Strides may be any integers (0 broadcasts an axis).
+template <class T, std::size_t Rank = 4>
+struct view {
+    using value_type = std::remove_cv_t<T>;
+    static constexpr std::size_t rank = Rank;
+
+    T* data = nullptr;
+    extents<Rank> shape{};
+    extents<Rank> strides{};
+
+    constexpr operator view<const T, Rank>() const
+        requires(!std::is_const_v<T>)
+    {
+        return {data, shape, strides};
+    }
+
+    template <class... I>
+        requires(sizeof...(I) == Rank)
+    constexpr T& operator()(I... i) const {
+        const extents<Rank> at{static_cast<index>(i)...};
+        index offset = 0;
+        for (std::size_t a = 0; a < Rank; ++a) offset += at[a] * strides[a];
+        return data[offset];
+    }
+
+    constexpr index size() const {
+        index n = 1;
+        for (index extent : shape) n *= extent;
+        return n;
+    }
+};
+
+/// Strides of a dense row-major array.
+template <std::size_t Rank>
+constexpr extents<Rank> dense_strides(const extents<Rank>& shape) {
+    extents<Rank> strides{};
+    index step = 1;
+    for (std::size_t a = Rank; a-- > 0;) {
+        strides[a] = step;
+        step *= shape[a];
+    }
+    return strides;
+}
+
+/// Dense row-major view of any rank.
+template <class T, std::size_t Rank>
+constexpr view<T, Rank> dense(T* data, const index (&shape)[Rank]) {
+    extents<Rank> s{};
+    for (std::size_t a = 0; a < Rank; ++a) s[a] = shape[a];
+    return {data, s, dense_strides(s)};
+}
+
+/// (b, h, n, d) view of memory in order b h n d; shape {B, H, N, D}.
+template <class T>
+constexpr view<T> heads(T* data, const extents<4>& shape) {
+    return {data, shape, dense_strides(shape)};
+}
+
+/// (b, h, n, d) view of memory in order b n h d; shape {B, N, H, D}.
+template <class T>
+constexpr view<T> tokens(T* data, const extents<4>& shape) {
+    const auto s = dense_strides(shape);
+    return {data, {shape[0], shape[2], shape[1], shape[3]}, {s[0], s[2], s[1], s[3]}};
+}
+
+namespace detail {
+template <class T>
+T* checked(std::span<T> memory, const extents<4>& shape, const char* who) {
+    index need = 1;
+    for (index extent : shape) {
+        require_shape(extent >= 0, who, "extent ", extent, " is negative");
+        need *= extent;
+    }
+    require_shape(static_cast<index>(memory.size()) >= need, who, "the span holds ", memory.size(),
+                  " elements, the shape needs ", need);
+    return memory.data();
+}
+}  // namespace detail
+
+/// heads over a span; throws shape_error where the span is too short.
+template <class T>
+view<T> heads(std::span<T> memory, const extents<4>& shape) {
+    return heads(detail::checked(memory, shape, "heads"), shape);
+}
+
+/// tokens over a span; throws shape_error where the span is too short.
+template <class T>
+view<T> tokens(std::span<T> memory, const extents<4>& shape) {
+    return tokens(detail::checked(memory, shape, "tokens"), shape);
+}
+
+/// The rows [r.first, r.last) of axis `axis`.
+template <class T, std::size_t Rank>
+constexpr view<T, Rank> slice(view<T, Rank> v, std::size_t axis, range r) {
+    v.data += r.first * v.strides[axis];
+    v.shape[axis] = r.size();
+    return v;
+}
+
+/// Customisation point: what a public entry does with an operand that is not a view yet (see interop/eigen.hpp).
+template <class T, std::size_t Rank>
+constexpr view<T, Rank> as_view(view<T, Rank> v) {
+    return v;
+}
+
+/// The addresses a view may touch, [first, last), for aliasing checks; empty views touch none.
+template <class T, std::size_t Rank>
+std::array<const std::byte*, 2> footprint(const view<T, Rank>& v) {
+    index lo = 0, hi = 0;
+    for (std::size_t a = 0; a < Rank; ++a) {
+        if (v.shape[a] <= 0) return {nullptr, nullptr};
+        const index reach = (v.shape[a] - 1) * v.strides[a];
+        (reach < 0 ? lo : hi) += reach;
+    }
+    const auto* base = reinterpret_cast<const std::byte*>(v.data);
+    const auto bytes = static_cast<index>(sizeof(T));
+    return {base + lo * bytes, base + (hi + 1) * bytes};
+}
+
+/// Whether the address ranges of two views meet (a superset of true aliasing).
+template <class T, class U, std::size_t R, std::size_t S>
+bool overlap(const view<T, R>& a, const view<U, S>& b) {
+    const auto x = footprint(a), y = footprint(b);
+    return x[0] && y[0] && x[0] < y[1] && y[0] < x[1];
+}
+
+}  // namespace heed::inline HEED_ABI
