@@ -135,13 +135,13 @@ HEED_INLINE void logits(register_tile<P, Tiling::keys, C>& s, const row_block<T,
     multiply<Op>(s, tile.k + first * tile.k_stride, tile.k_stride, constant<1>{}, block.q, depth);
     if constexpr (Op::step > 1) {
         const P by(post_scale);
-        unroll<K>([&](auto r) { unroll<C>([&](auto c) { s.at[r][c] = s.at[r][c] * by; }); });
+        unroll<K>([&](auto r) HEED_INLINE_LAMBDA { unroll<C>([&](auto c) HEED_INLINE_LAMBDA { s.at[r][c] = s.at[r][c] * by; }); });
     }
     if constexpr (!Logit::trivial) {
         where w = block.at.at(block.at.first, tile.keys.first + first);
         const P base(Normalised ? log2_e<T> : T(1));
-        unroll<K>([&](auto r) {
-            unroll<C>([&](auto c) {
+        unroll<K>([&](auto r) HEED_INLINE_LAMBDA {
+            unroll<C>([&](auto c) HEED_INLINE_LAMBDA {
                 where here = w;
                 here.row += c * L;
                 here.i += c * L;
@@ -152,8 +152,8 @@ HEED_INLINE void logits(register_tile<P, Tiling::keys, C>& s, const row_block<T,
     }
     if (!at.full) {
         const P hidden(-std::numeric_limits<T>::infinity());
-        unroll<K>([&](auto r) {
-            unroll<C>([&](auto c) {
+        unroll<K>([&](auto r) HEED_INLINE_LAMBDA {
+            unroll<C>([&](auto c) HEED_INLINE_LAMBDA {
                 s.at[r][c] = select(mask_of_bits<T, typename P::arch_type>(at.bits[c].key[r]), s.at[r][c], hidden);
             });
         });
@@ -167,8 +167,8 @@ HEED_INLINE void store_weights(const register_tile<P, K, C>& s, typename Op::sca
     if constexpr (Op::step == 1) {
         s.store_rows(p, C * L);
     } else {
-        unroll<K / 2>([&](auto r) {
-            unroll<C>([&](auto c) { Op::store_pair(p + (r * C + c) * L, s.at[2 * r][c], s.at[2 * r + 1][c]); });
+        unroll<K / 2>([&](auto r) HEED_INLINE_LAMBDA {
+            unroll<C>([&](auto c) HEED_INLINE_LAMBDA { Op::store_pair(p + (r * C + c) * L, s.at[2 * r][c], s.at[2 * r + 1][c]); });
         });
     }
 }
@@ -232,16 +232,16 @@ HEED_NOINLINE void attend_tile(row_block<T, Panel>& block, const key_tile<Op>& t
         if constexpr (Weight::normalised) {
             online_softmax(s, block.m, block.l, [&](const P(&alpha)[C]) {
                 for (index_t e = 0; e < E; ++e)
-                    unroll<C>([&](auto c) {
+                    unroll<C>([&](auto c) HEED_INLINE_LAMBDA {
                         T* o = block.o + e * width + c * L;
                         store_aligned(o, alpha[c] * load_aligned<P>(o));
                     });
                 for (index_t row = 0; row < x * steps; ++row)
-                    unroll<C>([&](auto c) { Op::rescale(p + row * width + c * L, alpha[c]); });
+                    unroll<C>([&](auto c) HEED_INLINE_LAMBDA { Op::rescale(p + row * width + c * L, alpha[c]); });
             });
         } else {
-            unroll<K>([&](auto r) {
-                unroll<C>([&](auto c) {
+            unroll<K>([&](auto r) HEED_INLINE_LAMBDA {
+                unroll<C>([&](auto c) HEED_INLINE_LAMBDA {
                     s.at[r][c] = weight(s.at[r][c]);
                     if (!at.full)
                         s.at[r][c] = select(mask_of_bits<T, A>(at.bits[c].key[r]), s.at[r][c], P(T(0)));

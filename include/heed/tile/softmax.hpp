@@ -27,10 +27,10 @@ HEED_INLINE void online_softmax(register_tile<P, R, C>& s, typename P::value_typ
     constexpr index_t L = static_cast<index_t>(P::size);
     P top[C], reference[C];
     bool moves = false;
-    unroll<C>([&](auto c) {
+    unroll<C>([&](auto c) HEED_INLINE_LAMBDA {
         // Two chains, so that the latency of max does not add up over the R keys.
         P a = s.at[0][c], b = s.at[1][c];
-        unroll<R / 2 - 1>([&](auto r) {
+        unroll<R / 2 - 1>([&](auto r) HEED_INLINE_LAMBDA {
             a = max(a, s.at[2 * r + 2][c]);
             b = max(b, s.at[2 * r + 3][c]);
         });
@@ -40,7 +40,7 @@ HEED_INLINE void online_softmax(register_tile<P, R, C>& s, typename P::value_typ
     });
     if (moves) [[unlikely]] {
         P alpha[C];
-        unroll<C>([&](auto c) {
+        unroll<C>([&](auto c) HEED_INLINE_LAMBDA {
             const P moved = select(top[c] > reference[c] + P(softmax_slack<T>), top[c], reference[c]);
             alpha[c] = exp2_nonpositive(reference[c] - moved);
             reference[c] = moved;
@@ -49,9 +49,9 @@ HEED_INLINE void online_softmax(register_tile<P, R, C>& s, typename P::value_typ
         });
         rescale(alpha);
     }
-    unroll<C>([&](auto c) {
+    unroll<C>([&](auto c) HEED_INLINE_LAMBDA {
         P sum = load_aligned<P>(l + c * L);
-        unroll<R>([&](auto r) {
+        unroll<R>([&](auto r) HEED_INLINE_LAMBDA {
             s.at[r][c] = exp2_nonpositive(s.at[r][c] - reference[c]);
             sum += s.at[r][c];
         });
