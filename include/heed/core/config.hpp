@@ -35,6 +35,6 @@
 namespace heed::inline HEED_ABI {
 
 /// Signed extents, strides and positions, everywhere.
-using index = std::ptrdiff_t;
+using index_t = std::ptrdiff_t;
 
 }  // namespace heed::inline HEED_ABI

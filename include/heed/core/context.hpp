@@ -9,6 +9,7 @@
 #include <atomic>
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <new>
 #include <span>
@@ -16,36 +17,37 @@
 
 #include "error.hpp"
 #include "range.hpp"
+#include "roles.hpp"
 
 namespace heed::inline HEED_ABI {
 
-/// A non-owning reference to a callable void(index).
+/// A non-owning reference to a callable void(index_t).
 class task_ref {
 public:
     template <class F>
         requires(!std::same_as<std::remove_cvref_t<F>, task_ref>)
     task_ref(F&& f) noexcept
         : object_(const_cast<void*>(static_cast<const void*>(std::addressof(f)))),
-          call_([](void* object, index i) { (*static_cast<std::remove_reference_t<F>*>(object))(i); }) {}
+          call_([](void* object, index_t i) { (*static_cast<std::remove_reference_t<F>*>(object))(i); }) {}
 
-    void operator()(index i) const { call_(object_, i); }
+    void operator()(index_t i) const { call_(object_, i); }
 
 private:
     void* object_;
-    void (*call_)(void*, index);
+    void (*call_)(void*, index_t);
 };
 
 template <class E>
-concept executor = requires(E& e, index n, task_ref f) {
-    { e.width() } -> std::convertible_to<index>;
+concept executor = requires(E& e, index_t n, task_ref f) {
+    { e.width() } -> std::convertible_to<index_t>;
     e.run(n, f);
 };
 
 /// Runs everything on the calling thread.
 struct serial {
-    index width() const noexcept { return 1; }
-    void run(index n, task_ref f) const {
-        for (index i = 0; i < n; ++i) f(i);
+    index_t width() const noexcept { return 1; }
+    void run(index_t n, task_ref f) const {
+        for (index_t i = 0; i < n; ++i) f(i);
     }
 };
 
@@ -53,14 +55,14 @@ struct serial {
 template <class Loop>
 class executor_adapter {
 public:
-    executor_adapter(index width, Loop loop) : width_(width), loop_(std::move(loop)) {
+    executor_adapter(index_t width, Loop loop) : width_(width), loop_(std::move(loop)) {
         require_argument(width >= 1, "executor_adapter", "width is ", width, ", the least is 1");
     }
-    index width() const noexcept { return width_; }
-    void run(index n, task_ref f) { loop_(n, f); }
+    index_t width() const noexcept { return width_; }
+    void run(index_t n, task_ref f) { loop_(n, f); }
 
 private:
-    index width_;
+    index_t width_;
     Loop loop_;
 };
 
@@ -99,9 +101,9 @@ public:
     explicit carver(std::byte* memory = nullptr) : memory_(memory) {}
 
     template <class T>
-    T* take(index count) {
+    T* take(index_t count) {
         auto* at = memory_ ? reinterpret_cast<T*>(memory_ + used_) : nullptr;
-        used_ += static_cast<std::size_t>(round_up(count * static_cast<index>(sizeof(T)), arena::alignment));
+        used_ += static_cast<std::size_t>(round_up(count * static_cast<index_t>(sizeof(T)), arena::alignment));
         return at;
     }
     std::size_t used() const noexcept { return used_; }
@@ -114,6 +116,8 @@ private:
 /// Policy: run on this executor, with scratch from this arena (see attention_scratch for its size).
 template <executor E>
 struct on {
+    using role = roles::context;
+
     E* pool;
     arena* scratch = nullptr;
 
@@ -123,20 +127,20 @@ struct on {
 
 /// Calls body(task, worker) for every task; worker < workers(...) names the scratch the call may use.
 template <executor E>
-index workers(E& e, index tasks) {
-    return std::max<index>(1, std::min<index>(static_cast<index>(e.width()), tasks));
+index_t workers(E& e, index_t tasks) {
+    return std::max<index_t>(1, std::min<index_t>(static_cast<index_t>(e.width()), tasks));
 }
 
 template <executor E, class Body>
-void for_tasks(E& e, index tasks, const Body& body) {
-    const index crew = workers(e, tasks);
+void for_tasks(E& e, index_t tasks, const Body& body) {
+    const index_t crew = workers(e, tasks);
     if (crew == 1) {
-        for (index t = 0; t < tasks; ++t) body(t, 0);
+        for (index_t t = 0; t < tasks; ++t) body(t, 0);
         return;
     }
-    std::atomic<index> next{0};
-    auto work = [&](index worker) {
-        for (index t; (t = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) body(t, worker);
+    std::atomic<index_t> next{0};
+    auto work = [&](index_t worker) {
+        for (index_t t; (t = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) body(t, worker);
     };
     e.run(crew, work);
 }

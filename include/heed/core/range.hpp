@@ -9,12 +9,12 @@ namespace heed::inline HEED_ABI {
 
 /// The positions first, ..., last - 1. Empty where last <= first.
 struct range {
-    index first = 0;
-    index last = 0;
+    index_t first = 0;
+    index_t last = 0;
 
-    constexpr index size() const { return std::max<index>(0, last - first); }
+    constexpr index_t size() const { return std::max<index_t>(0, last - first); }
     constexpr bool empty() const { return last <= first; }
-    constexpr bool contains(index i) const { return first <= i && i < last; }
+    constexpr bool contains(index_t i) const { return first <= i && i < last; }
     constexpr bool contains(range r) const { return r.empty() || (first <= r.first && r.last <= last); }
     friend constexpr range operator&(range a, range b) {
         return {std::max(a.first, b.first), std::min(a.last, b.last)};
@@ -22,7 +22,7 @@ struct range {
     friend constexpr bool operator==(range, range) = default;
 };
 
-constexpr index ceil_div(index a, index b) { return (a + b - 1) / b; }
-constexpr index round_up(index a, index b) { return ceil_div(a, b) * b; }
+constexpr index_t ceil_div(index_t a, index_t b) { return (a + b - 1) / b; }
+constexpr index_t round_up(index_t a, index_t b) { return ceil_div(a, b) * b; }
 
 }  // namespace heed::inline HEED_ABI

@@ -10,21 +10,21 @@ namespace heed::inline HEED_ABI {
 /// n workers in all: n - 1 pool threads and the caller. Movable handle; make it once and keep it.
 class threads {
 public:
-    explicit threads(index n) : width_(n) {
+    explicit threads(index_t n) : width_(n) {
         require_argument(n >= 1, "threads", "n is ", n, ", the least is 1");
         if (n > 1) pool_ = std::make_unique<Eigen::ThreadPool>(static_cast<int>(n - 1));
     }
 
-    index width() const noexcept { return width_; }
+    index_t width() const noexcept { return width_; }
 
-    void run(index n, task_ref f) {
+    void run(index_t n, task_ref f) {
         if (n <= 0) return;
         if (!pool_) {
-            for (index i = 0; i < n; ++i) f(i);
+            for (index_t i = 0; i < n; ++i) f(i);
             return;
         }
         Eigen::Barrier done(static_cast<unsigned>(n - 1));
-        for (index i = 1; i < n; ++i)
+        for (index_t i = 1; i < n; ++i)
             pool_->Schedule([&done, f, i] {
                 f(i);
                 done.Notify();
@@ -34,7 +34,7 @@ public:
     }
 
 private:
-    index width_;
+    index_t width_;
     std::unique_ptr<Eigen::ThreadPool> pool_;
 };
 

@@ -15,7 +15,7 @@
 namespace heed::inline HEED_ABI {
 
 template <std::size_t Rank>
-using extents = std::array<index, Rank>;
+using extents = std::array<index_t, Rank>;
 
 /// Rank-dimensional strided view of elements T. Strides may be any integers (0 broadcasts an axis).
 template <class T, std::size_t Rank = 4>
@@ -36,15 +36,15 @@ struct view {
     template <class... I>
         requires(sizeof...(I) == Rank)
     constexpr T& operator()(I... i) const {
-        const extents<Rank> at{static_cast<index>(i)...};
-        index offset = 0;
+        const extents<Rank> at{static_cast<index_t>(i)...};
+        index_t offset = 0;
         for (std::size_t a = 0; a < Rank; ++a) offset += at[a] * strides[a];
         return data[offset];
     }
 
-    constexpr index size() const {
-        index n = 1;
-        for (index extent : shape) n *= extent;
+    constexpr index_t size() const {
+        index_t n = 1;
+        for (index_t extent : shape) n *= extent;
         return n;
     }
 };
@@ -53,7 +53,7 @@ struct view {
 template <std::size_t Rank>
 constexpr extents<Rank> dense_strides(const extents<Rank>& shape) {
     extents<Rank> strides{};
-    index step = 1;
+    index_t step = 1;
     for (std::size_t a = Rank; a-- > 0;) {
         strides[a] = step;
         step *= shape[a];
@@ -63,7 +63,7 @@ constexpr extents<Rank> dense_strides(const extents<Rank>& shape) {
 
 /// Dense row-major view of any rank.
 template <class T, std::size_t Rank>
-constexpr view<T, Rank> dense(T* data, const index (&shape)[Rank]) {
+constexpr view<T, Rank> dense(T* data, const index_t (&shape)[Rank]) {
     extents<Rank> s{};
     for (std::size_t a = 0; a < Rank; ++a) s[a] = shape[a];
     return {data, s, dense_strides(s)};
@@ -85,12 +85,12 @@ constexpr view<T> tokens(T* data, const extents<4>& shape) {
 namespace detail {
 template <class T>
 T* checked(std::span<T> memory, const extents<4>& shape, const char* who) {
-    index need = 1;
-    for (index extent : shape) {
+    index_t need = 1;
+    for (index_t extent : shape) {
         require_shape(extent >= 0, who, "extent ", extent, " is negative");
         need *= extent;
     }
-    require_shape(static_cast<index>(memory.size()) >= need, who, "the span holds ", memory.size(),
+    require_shape(static_cast<index_t>(memory.size()) >= need, who, "the span holds ", memory.size(),
                   " elements, the shape needs ", need);
     return memory.data();
 }
@@ -116,23 +116,34 @@ constexpr view<T, Rank> slice(view<T, Rank> v, std::size_t axis, range r) {
     return v;
 }
 
-/// Customisation point: what a public entry does with an operand that is not a view yet (see interop/eigen.hpp).
+/// Customisation point: how a public entry turns an operand that is not a view into one (see interop/eigen.hpp).
+template <class T>
+struct viewable;
+
+template <class T>
+constexpr auto as_view(T&& operand) {
+    return viewable<std::remove_cvref_t<T>>::view_of(operand);
+}
 template <class T, std::size_t Rank>
-constexpr view<T, Rank> as_view(view<T, Rank> v) {
+constexpr view<T, Rank> as_view(const view<T, Rank>& v) {
+    return v;
+}
+template <class T, std::size_t Rank>
+constexpr view<T, Rank> as_view(view<T, Rank>& v) {
     return v;
 }
 
 /// The addresses a view may touch, [first, last), for aliasing checks; empty views touch none.
 template <class T, std::size_t Rank>
 std::array<const std::byte*, 2> footprint(const view<T, Rank>& v) {
-    index lo = 0, hi = 0;
+    index_t lo = 0, hi = 0;
     for (std::size_t a = 0; a < Rank; ++a) {
         if (v.shape[a] <= 0) return {nullptr, nullptr};
-        const index reach = (v.shape[a] - 1) * v.strides[a];
+        const index_t reach = (v.shape[a] - 1) * v.strides[a];
         (reach < 0 ? lo : hi) += reach;
     }
     const auto* base = reinterpret_cast<const std::byte*>(v.data);
-    const auto bytes = static_cast<index>(sizeof(T));
+    const auto bytes = static_cast<index_t>(sizeof(T));
     return {base + lo * bytes, base + (hi + 1) * bytes};
 }
 

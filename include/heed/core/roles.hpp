@@ -1,0 +1,17 @@
+// The roles a policy can have. A policy type names its own: `using role = roles::mask;`.
+#pragma once
+
+#include "config.hpp"
+
+namespace heed::inline HEED_ABI::roles {
+
+struct mask {};
+struct score {};
+struct weight {};
+struct probe {};
+struct offset {};
+struct scale {};
+struct context {};
+struct stranger {};
+
+}  // namespace heed::inline HEED_ABI::roles

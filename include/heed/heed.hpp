@@ -1,0 +1,8 @@
+// heed: attention and sequence mixing on CPUs. Everything but dist/ and ref/.
+#pragma once
+
+#include "core/config.hpp"
+#include "core/context.hpp"
+#include "core/threads.hpp"
+#include "core/view.hpp"
+#include "engine/attention.hpp"

@@ -1,0 +1,145 @@
+// Roles: how a policy pack is read. A policy is a value; its role is known from its type; order never matters.
+//
+// A policy type names its role by a member `using role = roles::mask;` and so on. Two kinds need no name: a callable
+// bool(const where&) is a mask, a callable x(x, const where&) is a score.
+#pragma once
+
+#include <concepts>
+#include <tuple>
+#include <type_traits>
+
+#include "../core/error.hpp"
+#include "../core/range.hpp"
+#include "../core/roles.hpp"
+#include "../simd/math.hpp"
+
+namespace heed::inline HEED_ABI {
+
+/// The extents of the logits a mask or score is about to meet.
+struct extents_of_scores {
+    index_t B = 0, H = 0, N = 0, M = 0;
+};
+
+/// Where a logit stands: batch, query head, query row, the row's position i on the key axis, and key j.
+/// Masks read the fields. Scores, whose lanes run over queries, call query, key and gap, which have the type of x.
+struct where {
+    index_t b = 0;
+    index_t h = 0;
+    index_t row = 0;
+    index_t i = 0;
+    index_t j = 0;
+
+    /// The query's position on the key axis, per lane.
+    template <class X>
+    HEED_INLINE X query(const X& like) const {
+        return lane_base(like, i);
+    }
+    /// The query's row, per lane.
+    template <class X>
+    HEED_INLINE X query_row(const X& like) const {
+        return lane_base(like, row);
+    }
+    /// The key's position (the same in every lane).
+    template <class X>
+    HEED_INLINE X key(const X&) const {
+        if constexpr (is_pack<X>::value)
+            return X(static_cast<typename X::value_type>(j));
+        else
+            return static_cast<X>(j);
+    }
+    /// query - key: how far back the key lies (negative: ahead), per lane.
+    template <class X>
+    HEED_INLINE X gap(const X& like) const {
+        return lane_base(like, i - j);
+    }
+
+private:
+    template <class X>
+    static HEED_INLINE X lane_base(const X&, index_t first) {
+        if constexpr (is_pack<X>::value)
+            return X(static_cast<typename X::value_type>(first)) + iota<X>();
+        else
+            return static_cast<X>(first);
+    }
+};
+
+namespace detail {
+template <class P>
+auto role_of() {
+    if constexpr (requires { typename P::role; })
+        return typename P::role{};
+    else if constexpr (std::is_invocable_r_v<bool, const P&, const where&>)
+        return roles::mask{};
+    else if constexpr (requires(const P& p, float x, const where& w) {
+                           { p(x, w) } -> std::convertible_to<float>;
+                       })
+        return roles::score{};
+    else
+        return roles::stranger{};
+}
+}  // namespace detail
+
+template <class P>
+using role_of = decltype(detail::role_of<std::remove_cvref_t<P>>());
+template <class P, class Role>
+inline constexpr bool has_role = std::is_same_v<role_of<P>, Role>;
+
+template <class P>
+concept mask_policy = has_role<P, roles::mask>;
+template <class P>
+concept score_policy = has_role<P, roles::score>;
+template <class P>
+concept probe_policy = has_role<P, roles::probe>;
+
+namespace detail {
+
+template <class Role, class... P>
+inline constexpr int count_of_role = (0 + ... + int(has_role<P, Role>));
+
+/// The policy of this role in the pack, or `otherwise`.
+template <class Role, class Default>
+constexpr Default pick(const Default& otherwise) {
+    return otherwise;
+}
+template <class Role, class Default, class First, class... Rest>
+constexpr auto pick(const Default& otherwise, const First& first, const Rest&... rest) {
+    if constexpr (has_role<First, Role>)
+        return first;
+    else
+        return pick<Role>(otherwise, rest...);
+}
+
+/// All policies of this role, as a tuple.
+template <class Role, class... P>
+constexpr auto pick_all(const P&... policies) {
+    return std::tuple_cat([](const auto& p) {
+        if constexpr (has_role<decltype(p), Role>)
+            return std::make_tuple(p);
+        else
+            return std::tuple<>{};
+    }(policies)...);
+}
+
+/// A policy's own checks of its parameters against the extents, where it has any.
+template <class P>
+void check_policy(const P& policy, const char* op, const extents_of_scores& s) {
+    if constexpr (requires { policy.check(op, s); })
+        policy.check(op, s);
+    else if constexpr (requires { policy.check(op); })
+        policy.check(op);
+}
+
+/// Readable compile errors for a bad policy pack.
+template <class... P>
+constexpr void check_roles() {
+    static_assert(((!has_role<P, roles::stranger>)&&...), "heed: an argument is not a policy of this operator");
+    static_assert(count_of_role<roles::mask, P...> <= 1, "heed: two masks; combine them with & or |");
+    static_assert(count_of_role<roles::score, P...> <= 1, "heed: two scores; chain them with >>");
+    static_assert(count_of_role<roles::weight, P...> <= 1, "heed: two weights");
+    static_assert(count_of_role<roles::offset, P...> <= 1, "heed: two offsets");
+    static_assert(count_of_role<roles::scale, P...> <= 1, "heed: two scales");
+    static_assert(count_of_role<roles::context, P...> <= 1, "heed: two contexts");
+}
+
+}  // namespace detail
+}  // namespace heed::inline HEED_ABI

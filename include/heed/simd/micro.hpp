@@ -1,0 +1,162 @@
+// The register-blocked micro-kernel under every product of the library:
+//   acc(r, c) += sum_t  a[r * rs + t * ts] * panel[t][c]        r < R scalars, c < C packs, t < depth
+// `panel` is packed, C packs a row; `a` is read one scalar at a time and broadcast, so it may have any strides and any
+// tail, and nothing beyond its R x depth elements is touched.
+// Shape: R * C accumulators + C packs + 1 broadcast fill the register file (8 x 3 of 32, 4 x 3 of 16), which needs
+// (R + C) / (R * C) loads a multiply-add: 11 / 24, well below the one load a multiply-add that the ports give.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <cstring>
+
+#include "pack.hpp"
+
+namespace heed::inline HEED_ABI {
+
+/// Most packs of rows a register tile holds.
+inline constexpr int tile_packs = 3;
+
+/// Scalars (keys, or value channels) a register tile holds.
+template <class A>
+inline constexpr int tile_scalars = vector_registers<A> >= 32 ? 8 : 4;
+
+template <int N>
+using constant = std::integral_constant<index_t, N>;
+
+/// One step of depth is one element: T * T + T.
+template <class T, class A>
+struct multiply_add {
+    using scalar = T;
+    using element = T;
+    using accumulator = pack<T, A>;
+    static constexpr int step = 1;  // elements of depth a step consumes
+
+    static HEED_INLINE accumulator panel(const scalar* p) { return load_aligned<accumulator>(p); }
+    static HEED_INLINE accumulator operand(const scalar* p) { return broadcast<accumulator>(*p); }
+    static HEED_INLINE accumulator apply(const accumulator& x, const accumulator& y, const accumulator& sum) {
+        return fma(x, y, sum);
+    }
+    static HEED_INLINE void rescale(scalar* p, const accumulator& by) {
+        store_aligned(p, by * load_aligned<accumulator>(p));
+    }
+    static T weight_at(const scalar* p, index_t key, index_t row, index_t width) { return p[key * width + row]; }
+    static T value_at(const scalar* v, index_t key, index_t e, index_t stride) { return v[key * stride + e]; }
+};
+
+#if defined(__AVX512BF16__) && defined(__AVX512F__)
+/// One step of depth is a pair of bf16: x0 * y0 + x1 * y1 + float. Denormals count as zero (the instruction's rule).
+template <class A>
+struct dot_bf16 {
+    using scalar = std::uint32_t;  // two bf16, the earlier in the low half
+    using element = std::uint16_t;
+    using accumulator = pack<float, A>;
+    static constexpr int step = 2;
+
+    static HEED_INLINE accumulator wrap(__m512 x) { return accumulator(typename accumulator::raw_type(x)); }
+    static HEED_INLINE __m512i panel(const scalar* p) { return _mm512_load_si512(p); }
+    static HEED_INLINE __m512i operand(const scalar* p) {
+        scalar pair;
+        std::memcpy(&pair, p, sizeof pair);  // bf16 rows are only 2-byte aligned
+        return _mm512_set1_epi32(static_cast<int>(pair));
+    }
+    static HEED_INLINE accumulator apply(const __m512i& x, const __m512i& y, const accumulator& sum) {
+        return wrap(_mm512_dpbf16_ps(sum.raw, reinterpret_cast<const __m512bh&>(x), reinterpret_cast<const __m512bh&>(y)));
+    }
+    /// Interleaves two packs of floats, rounded to bf16, as one panel row.
+    static HEED_INLINE void store_pair(scalar* p, const accumulator& low, const accumulator& high) {
+        // cvtne2 leaves 16 highs above 16 lows; the permutation pairs them.
+        alignas(64) static constexpr std::uint16_t at[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                                             8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+        const __m512bh both = _mm512_cvtne2ps_pbh(high.raw, low.raw);
+        _mm512_store_si512(p, _mm512_permutexvar_epi16(_mm512_load_si512(at), reinterpret_cast<const __m512i&>(both)));
+    }
+    static HEED_INLINE void rescale(scalar* p, const accumulator& by) {
+        const __m512i x = _mm512_load_si512(p);
+        const accumulator low = wrap(_mm512_castsi512_ps(_mm512_slli_epi32(x, 16)));
+        const accumulator high = wrap(_mm512_castsi512_ps(_mm512_and_si512(x, _mm512_set1_epi32(static_cast<int>(0xffff0000u)))));
+        store_pair(p, by * low, by * high);
+    }
+    /// Two value rows as one row of pairs; an absent row reads as zeros.
+    template <class S>
+    static void interleave(const S* low, const S* high, index_t stride, index_t n, scalar* to) {
+        const auto bits = [stride](const S* row, index_t e) {
+            element x = 0;
+            if (row) std::memcpy(&x, row + e * stride, sizeof x);
+            return static_cast<scalar>(x);
+        };
+        index_t e = 0;
+        if (low && high && stride == 1)
+            for (; e + 16 <= n; e += 16) {
+                const auto half = [&](const S* row) {
+                    return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(row + e)));
+                };
+                _mm512_storeu_si512(to + e, _mm512_or_si512(half(low), _mm512_slli_epi32(half(high), 16)));
+            }
+        for (; e < n; ++e) to[e] = bits(low, e) | bits(high, e) << 16;
+    }
+    static float half_of(scalar pair, index_t which) {
+        return std::bit_cast<float>(which ? pair & 0xffff0000u : pair << 16);
+    }
+    static float weight_at(const scalar* p, index_t key, index_t row, index_t width) {
+        return half_of(p[key / 2 * width + row], key % 2);
+    }
+    static float value_at(const scalar* v, index_t key, index_t e, index_t stride) {
+        return half_of(v[key / 2 * stride + e], key % 2);
+    }
+};
+#endif
+
+/// The product of a call: pairs of bf16 where all operands are bf16 and the machine has the instruction.
+template <class A, class T, bool AllBf16>
+struct product {
+    using type = multiply_add<T, A>;
+};
+#if defined(__AVX512BF16__) && defined(__AVX512F__)
+template <class A>
+    requires has_avx512<A>
+struct product<A, float, true> {
+    using type = dot_bf16<A>;
+};
+#endif
+
+/// The accumulators of a register tile.
+template <class P, int R, int C>
+struct register_tile {
+    P at[R][C];
+
+    HEED_INLINE void clear() {
+        unroll<R>([&](auto r) { unroll<C>([&](auto c) { at[r][c] = P(typename P::value_type(0)); }); });
+    }
+    /// Rows of C packs, `stride` elements apart.
+    HEED_INLINE void load_rows(const typename P::value_type* p, index_t stride) {
+        unroll<R>([&](auto r) {
+            unroll<C>([&](auto c) { at[r][c] = load_aligned<P>(p + r * stride + c * static_cast<index_t>(P::size)); });
+        });
+    }
+    HEED_INLINE void store_rows(typename P::value_type* p, index_t stride) const {
+        unroll<R>([&](auto r) {
+            unroll<C>([&](auto c) { store_aligned(p + r * stride + c * static_cast<index_t>(P::size), at[r][c]); });
+        });
+    }
+};
+
+/// The micro-kernel. `rs` and `ts` are strides in scalars: an index, or constant<1> where the axis is contiguous.
+template <class Op, int R, int C, class RowStride, class DepthStride>
+HEED_INLINE void multiply(register_tile<typename Op::accumulator, R, C>& acc, const typename Op::scalar* a,
+                          RowStride rs, DepthStride ts, const typename Op::scalar* panel, index_t depth) {
+    constexpr index_t width = static_cast<index_t>(Op::accumulator::size);
+#pragma GCC unroll 2
+    for (index_t t = 0; t < depth; ++t) {
+        decltype(Op::panel(panel)) x[C];
+        unroll<C>([&](auto c) { x[c] = Op::panel(panel + c * width); });
+        unroll<R>([&](auto r) {
+            const auto y = Op::operand(a + r * rs);
+            unroll<C>([&](auto c) { acc.at[r][c] = Op::apply(x[c], y, acc.at[r][c]); });
+        });
+        a += ts;
+        panel += C * width;
+    }
+}
+
+}  // namespace heed::inline HEED_ABI

@@ -1,0 +1,259 @@
+// A thin face on xsimd 8 to 14: the only file that names xsimd, so that its changes stay here.
+//
+// pack<T, A> is one SIMD register of T on instruction set A; every kernel takes A as a template parameter.
+// Where xsimd has no name for an instruction that decides the speed (masks from bits, rounding by register), the
+// intrinsic stands here beside its portable twin.
+#pragma once
+
+// GCC 12 warns inside its own AVX-512 header (bug 105593).
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+#include <xsimd/xsimd.hpp>
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+
+#include <array>
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+
+#include "../core/config.hpp"
+
+namespace heed::inline HEED_ABI {
+
+using default_arch = xsimd::default_arch;
+
+/// Per-lane truth values of comparisons of pack<T, A>.
+template <class T, class A = default_arch>
+struct pack_mask {
+    using raw_type = xsimd::batch_bool<T, A>;
+    raw_type raw;
+
+    pack_mask() = default;
+    HEED_INLINE explicit pack_mask(const raw_type& m) : raw(m) {}
+    friend HEED_INLINE pack_mask operator&(const pack_mask& a, const pack_mask& b) { return pack_mask(a.raw & b.raw); }
+    friend HEED_INLINE pack_mask operator|(const pack_mask& a, const pack_mask& b) { return pack_mask(a.raw | b.raw); }
+    friend HEED_INLINE pack_mask operator!(const pack_mask& a) { return pack_mask(~a.raw); }
+    friend HEED_INLINE bool any(const pack_mask& m) { return xsimd::any(m.raw); }
+};
+
+/// One SIMD register of T.
+template <class T, class A = default_arch>
+struct pack {
+    using value_type = T;
+    using arch_type = A;
+    using raw_type = xsimd::batch<T, A>;
+    using mask_type = pack_mask<T, A>;
+    static constexpr std::size_t size = raw_type::size;
+
+    raw_type raw;
+
+    pack() = default;
+    HEED_INLINE explicit pack(const raw_type& r) : raw(r) {}
+    template <class U>
+        requires std::is_arithmetic_v<U>
+    HEED_INLINE explicit pack(U x) : raw(static_cast<T>(x)) {}
+
+    friend HEED_INLINE pack operator+(const pack& a, const pack& b) { return pack(a.raw + b.raw); }
+    friend HEED_INLINE pack operator-(const pack& a, const pack& b) { return pack(a.raw - b.raw); }
+    friend HEED_INLINE pack operator*(const pack& a, const pack& b) { return pack(a.raw * b.raw); }
+    friend HEED_INLINE pack operator/(const pack& a, const pack& b) { return pack(a.raw / b.raw); }
+    friend HEED_INLINE pack operator-(const pack& a) { return pack(-a.raw); }
+    // A number beside a pack means that number in every lane: `x - w * gap` reads the same for float and pack.
+    template <class U>
+        requires std::is_arithmetic_v<U>
+    friend HEED_INLINE pack operator+(const pack& a, U b) { return a + pack(b); }
+    template <class U>
+        requires std::is_arithmetic_v<U>
+    friend HEED_INLINE pack operator-(const pack& a, U b) { return a - pack(b); }
+    template <class U>
+        requires std::is_arithmetic_v<U>
+    friend HEED_INLINE pack operator*(const pack& a, U b) { return a * pack(b); }
+    template <class U>
+        requires std::is_arithmetic_v<U>
+    friend HEED_INLINE pack operator/(const pack& a, U b) { return a / pack(b); }
+    template <class U>
+        requires std::is_arithmetic_v<U>
+    friend HEED_INLINE pack operator+(U a, const pack& b) { return pack(a) + b; }
+    template <class U>
+        requires std::is_arithmetic_v<U>
+    friend HEED_INLINE pack operator-(U a, const pack& b) { return pack(a) - b; }
+    template <class U>
+        requires std::is_arithmetic_v<U>
+    friend HEED_INLINE pack operator*(U a, const pack& b) { return pack(a) * b; }
+    template <class U>
+        requires std::is_arithmetic_v<U>
+    friend HEED_INLINE pack operator/(U a, const pack& b) { return pack(a) / b; }
+    HEED_INLINE pack& operator+=(const pack& b) { return *this = *this + b; }
+    HEED_INLINE pack& operator-=(const pack& b) { return *this = *this - b; }
+    HEED_INLINE pack& operator*=(const pack& b) { return *this = *this * b; }
+
+    friend HEED_INLINE mask_type operator<(const pack& a, const pack& b) { return mask_type(a.raw < b.raw); }
+    friend HEED_INLINE mask_type operator<=(const pack& a, const pack& b) { return mask_type(a.raw <= b.raw); }
+    friend HEED_INLINE mask_type operator>(const pack& a, const pack& b) { return mask_type(a.raw > b.raw); }
+    friend HEED_INLINE mask_type operator>=(const pack& a, const pack& b) { return mask_type(a.raw >= b.raw); }
+    friend HEED_INLINE mask_type operator==(const pack& a, const pack& b) { return mask_type(a.raw == b.raw); }
+    friend HEED_INLINE mask_type operator!=(const pack& a, const pack& b) { return mask_type(a.raw != b.raw); }
+
+    // The verbs of <cmath>, so that a functor is written once for numbers and packs. fma(a, b, c) = a * b + c.
+    friend HEED_INLINE pack fma(const pack& a, const pack& b, const pack& c) {
+        return pack(xsimd::fma(a.raw, b.raw, c.raw));
+    }
+    // As on x86: where either is NaN the result is b.
+    friend HEED_INLINE pack max(const pack& a, const pack& b) { return pack(xsimd::max(a.raw, b.raw)); }
+    friend HEED_INLINE pack min(const pack& a, const pack& b) { return pack(xsimd::min(a.raw, b.raw)); }
+    friend HEED_INLINE pack abs(const pack& a) { return pack(xsimd::abs(a.raw)); }
+    friend HEED_INLINE pack sqrt(const pack& a) { return pack(xsimd::sqrt(a.raw)); }
+    friend HEED_INLINE pack select(const mask_type& m, const pack& a, const pack& b) {
+        return pack(xsimd::select(m.raw, a.raw, b.raw));
+    }
+};
+
+template <class T, class A = default_arch>
+inline constexpr int lanes = static_cast<int>(pack<T, A>::size);
+
+template <class X>
+struct is_pack : std::false_type {};
+template <class T, class A>
+struct is_pack<pack<T, A>> : std::true_type {};
+
+/// Architectural vector registers; decides the shape of the register tiles in micro.hpp.
+template <class A>
+inline constexpr int vector_registers =
+#if defined(__AVX512F__) || defined(__aarch64__)
+    32;
+#else
+    16;
+#endif
+
+/// Whether A has the instructions of AVX-512 that the intrinsics below need.
+template <class A>
+inline constexpr bool has_avx512 =
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+    lanes<float, A> == 16;
+#else
+    false;
+#endif
+
+/// Calls f(std::integral_constant<int, 0>{}), ..., f(std::integral_constant<int, N - 1>{}): a loop whose arrays the
+/// compiler keeps in registers.
+template <int N, class F>
+HEED_INLINE constexpr void unroll(F&& f) {
+    [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+        (f(std::integral_constant<int, I>{}), ...);
+    }(std::make_integer_sequence<int, N>{});
+}
+
+template <class P>
+HEED_INLINE P broadcast(typename P::value_type x) {
+    return P(x);
+}
+template <class P>
+HEED_INLINE P load(const typename P::value_type* p) {
+    return P(P::raw_type::load_unaligned(p));
+}
+template <class P>
+HEED_INLINE P load_aligned(const typename P::value_type* p) {
+    return P(P::raw_type::load_aligned(p));
+}
+template <class T, class A>
+HEED_INLINE void store(T* p, const pack<T, A>& x) {
+    x.raw.store_unaligned(p);
+}
+template <class T, class A>
+HEED_INLINE void store_aligned(T* p, const pack<T, A>& x) {
+    x.raw.store_aligned(p);
+}
+template <class T>
+    requires std::is_floating_point_v<T>
+constexpr T select(bool m, T a, T b) {
+    return m ? a : b;
+}
+/// Sum of the lanes, lowest first.
+template <class T, class A>
+HEED_INLINE T reduce_add(const pack<T, A>& x) {
+    alignas(64) T at[pack<T, A>::size];
+    store_aligned(at, x);
+    T sum = at[0];
+    for (std::size_t l = 1; l < pack<T, A>::size; ++l) sum += at[l];
+    return sum;
+}
+
+/// Lane l of the result is bit l of `bits`.
+template <class T, class A>
+HEED_INLINE pack_mask<T, A> mask_of_bits(std::uint32_t bits) {
+#if defined(__AVX512F__)
+    if constexpr (has_avx512<A>) {
+        using lanes_type = std::conditional_t<sizeof(T) == 4, __mmask16, __mmask8>;
+        return pack_mask<T, A>(typename pack_mask<T, A>::raw_type(static_cast<lanes_type>(bits)));
+    } else
+#endif
+    {
+        alignas(64) T at[pack<T, A>::size];
+        for (std::size_t l = 0; l < pack<T, A>::size; ++l) at[l] = static_cast<T>(bits >> l & 1);
+        return load_aligned<pack<T, A>>(at) != pack<T, A>(0);
+    }
+}
+
+/// 0, 1, 2, ... in the lanes.
+template <class P>
+HEED_INLINE P iota() {
+    using T = typename P::value_type;
+    alignas(64) static constexpr auto at = [] {
+        std::array<T, P::size> a{};
+        for (std::size_t l = 0; l < P::size; ++l) a[l] = static_cast<T>(l);
+        return a;
+    }();
+    return load_aligned<P>(at.data());
+}
+
+/// Nearest integer, ties to even.
+template <class T, class A>
+HEED_INLINE pack<T, A> round_even(const pack<T, A>& x) {
+    using raw = typename pack<T, A>::raw_type;
+#if defined(__AVX512F__)
+    if constexpr (has_avx512<A>) {
+        constexpr int mode = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+        if constexpr (sizeof(T) == 4)
+            return pack<T, A>(raw(_mm512_roundscale_ps(x.raw, mode)));
+        else
+            return pack<T, A>(raw(_mm512_roundscale_pd(x.raw, mode)));
+    } else
+#endif
+        return pack<T, A>(raw(xsimd::nearbyint(x.raw)));
+}
+
+/// p * 2^n for integral n up to the largest exponent; n below the exponent range gives 0.
+template <class T, class A>
+HEED_INLINE pack<T, A> scale_by_power(const pack<T, A>& p, const pack<T, A>& n) {
+    using raw = typename pack<T, A>::raw_type;
+#if defined(__AVX512F__)
+    if constexpr (has_avx512<A>) {
+        if constexpr (sizeof(T) == 4)
+            return pack<T, A>(raw(_mm512_scalef_ps(p.raw, n.raw)));
+        else
+            return pack<T, A>(raw(_mm512_scalef_pd(p.raw, n.raw)));
+    } else
+#endif
+    {
+        // 2^n built in the exponent field: adding 1.5 * 2^mantissa leaves the integer n + bias in the low bits. Field 0
+        // is +0, so everything below the normal range is flushed.
+        constexpr T bias = sizeof(T) == 4 ? T(127) : T(1023);
+        constexpr T magic = sizeof(T) == 4 ? T(12582912.0) : T(6755399441055744.0);
+        constexpr int mantissa = sizeof(T) == 4 ? 23 : 52;
+        using integer = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
+        const raw shifted = (max(pack<T, A>(-bias), n) + pack<T, A>(bias + magic)).raw;
+#if XSIMD_VERSION_MAJOR >= 10
+        return pack<T, A>(p.raw * xsimd::bitwise_cast<T>(xsimd::bitwise_cast<integer>(shifted) << mantissa));
+#else
+        using integers = xsimd::batch<integer, A>;
+        return pack<T, A>(p.raw * xsimd::bitwise_cast<raw>(xsimd::bitwise_cast<integers>(shifted) << mantissa));
+#endif
+    }
+}
+
+}  // namespace heed::inline HEED_ABI
