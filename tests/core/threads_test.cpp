@@ -10,9 +10,9 @@ namespace {
 
 template <executor E>
 void expect_each_task_once(E& pool) {
-    for (index tasks : {0, 1, 2, 3, 7, 100}) {
+    for (index_t tasks : {0, 1, 2, 3, 7, 100}) {
         std::vector<int> seen(static_cast<std::size_t>(tasks));  // no atomics: the executor's own ordering is tested
-        for_tasks(pool, tasks, [&](index task, index worker) {
+        for_tasks(pool, tasks, [&](index_t task, index_t worker) {
             EXPECT_LT(worker, pool.width());
             ++seen[static_cast<std::size_t>(task)];
         });
@@ -28,7 +28,7 @@ TEST(executor, serial) {
 }
 
 TEST(executor, threads) {
-    for (index n : {1, 2, 3, 5}) {
+    for (index_t n : {1, 2, 3, 5}) {
         threads pool(n);
         EXPECT_EQ(pool.width(), n);
         for (int again = 0; again < 20; ++again) expect_each_task_once(pool);
@@ -36,9 +36,9 @@ TEST(executor, threads) {
 }
 
 TEST(executor, adapter) {
-    executor_adapter pool(3, [](index n, task_ref f) {
+    executor_adapter pool(3, [](index_t n, task_ref f) {
         std::vector<std::thread> crew;
-        for (index i = 0; i < n; ++i) crew.emplace_back([f, i] { f(i); });
+        for (index_t i = 0; i < n; ++i) crew.emplace_back([f, i] { f(i); });
         for (auto& member : crew) member.join();
     });
     expect_each_task_once(pool);
@@ -46,7 +46,7 @@ TEST(executor, adapter) {
 
 TEST(executor, width_of_nothing_is_an_error) {
     EXPECT_THROW(threads(0), argument_error);
-    EXPECT_THROW(executor_adapter(0, [](index, task_ref) {}), argument_error);
+    EXPECT_THROW(executor_adapter(0, [](index_t, task_ref) {}), argument_error);
 }
 
 TEST(arena, is_aligned_and_holds_what_was_asked) {

@@ -6,7 +6,7 @@
 
 namespace {
 
-using heed::index;
+using heed::index_t;
 
 // The first instruction set this file was compiled for and the machine does not have, if any.
 const char* missing() {
@@ -37,7 +37,7 @@ const char* missing() {
     return nullptr;
 }
 
-std::vector<float> noise(index size, unsigned seed) {
+std::vector<float> noise(index_t size, unsigned seed) {
     std::vector<float> x(static_cast<std::size_t>(size));
     for (auto& value : x) {
         seed = seed * 1664525u + 1013904223u;
@@ -47,14 +47,14 @@ std::vector<float> noise(index size, unsigned seed) {
 }
 
 // o = sum over j <= i + M - N of softmax(q k / sqrt D)[j] v[j], the row (b, h, i) in double
-std::vector<double> causal_row(heed::view<float> q, heed::view<float> k, heed::view<float> v, index b, index h,
-                               index i) {
-    const index group = h / (q.shape[1] / k.shape[1]), keys = k.shape[2], width = q.shape[3];
+std::vector<double> causal_row(heed::view<float> q, heed::view<float> k, heed::view<float> v, index_t b, index_t h,
+                               index_t i) {
+    const index_t group = h / (q.shape[1] / k.shape[1]), keys = k.shape[2], width = q.shape[3];
     std::vector<double> row(static_cast<std::size_t>(v.shape[3]));
     double sum = 0;
-    for (index j = 0; j < keys && j <= i + keys - q.shape[2]; ++j) {
+    for (index_t j = 0; j < keys && j <= i + keys - q.shape[2]; ++j) {
         double logit = 0;
-        for (index d = 0; d < width; ++d) logit += double(q(b, h, i, d)) * double(k(b, group, j, d));
+        for (index_t d = 0; d < width; ++d) logit += double(q(b, h, i, d)) * double(k(b, group, j, d));
         const double weight = std::exp(logit / std::sqrt(double(width)));
         sum += weight;
         for (std::size_t e = 0; e < row.size(); ++e) row[e] += weight * double(v(b, group, j, e));
@@ -63,7 +63,7 @@ std::vector<double> causal_row(heed::view<float> q, heed::view<float> k, heed::v
     return row;
 }
 
-[[gnu::noinline]] double worst_error(index B, index H, index G, index N, index M, index D, index E) {
+[[gnu::noinline]] double worst_error(index_t B, index_t H, index_t G, index_t N, index_t M, index_t D, index_t E) {
     auto qs = noise(B * H * N * D, 1), ks = noise(B * G * M * D, 2), vs = noise(B * G * M * E, 3);
     auto os = noise(B * H * N * E, 4);
     const auto q = heed::heads(qs.data(), {B, H, N, D}), k = heed::heads(ks.data(), {B, G, M, D});
@@ -71,11 +71,11 @@ std::vector<double> causal_row(heed::view<float> q, heed::view<float> k, heed::v
     heed::attention(q, k, v, o, heed::causal{});
 
     double worst = 0;
-    for (index b = 0; b < B; ++b)
-        for (index h = 0; h < H; ++h)
-            for (index i = 0; i < N; ++i) {
+    for (index_t b = 0; b < B; ++b)
+        for (index_t h = 0; h < H; ++h)
+            for (index_t i = 0; i < N; ++i) {
                 const auto expected = causal_row(q, k, v, b, h, i);
-                for (index e = 0; e < E; ++e) {
+                for (index_t e = 0; e < E; ++e) {
                     const double error = std::abs(double(o(b, h, i, e)) - expected[static_cast<std::size_t>(e)]);
                     if (!(error <= worst)) worst = error;  // NaN too
                 }
@@ -91,7 +91,7 @@ int main() {
         return 0;
     }
     bool good = true;
-    const heed::index shapes[][7] = {
+    const heed::index_t shapes[][7] = {
         {1, 1, 1, 1, 1, 1, 1}, {2, 4, 2, 37, 37, 40, 24}, {1, 2, 1, 131, 257, 64, 64}, {1, 3, 3, 5, 300, 33, 7}};
     for (const auto& s : shapes) {
         const double error = worst_error(s[0], s[1], s[2], s[3], s[4], s[5], s[6]);
