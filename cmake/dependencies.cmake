@@ -1,7 +1,8 @@
 # What heed stands on: the system's packages first, their sources (HEED_FETCH) where there are none.
 include(FetchContent)
 
-# heed_fetch(name repository tag): downloads the sources and adds nothing of them; sets <name>_SOURCE_DIR.
+# heed_fetch(name repository tag): downloads the sources, sets <name>_SOURCE_DIR and lists the name in heed_fetched.
+# With SOURCE_SUBDIR . their targets are added too.
 macro(heed_fetch name repository tag)
     if(NOT HEED_FETCH)
         message(FATAL_ERROR "heed needs ${name}: install it, or set HEED_FETCH=ON to download it")
@@ -9,6 +10,7 @@ macro(heed_fetch name repository tag)
     message(STATUS "${name}: not on this system, fetching ${tag}")
     FetchContent_Declare(${name} GIT_REPOSITORY ${repository} GIT_TAG ${tag} GIT_SHALLOW ON SOURCE_SUBDIR none ${ARGN})
     FetchContent_MakeAvailable(${name})
+    list(APPEND heed_fetched ${name})
 endmacro()
 
 find_package(Threads REQUIRED)

@@ -90,13 +90,18 @@ heed_house_test(odr heed_odr)
 set(prefix ${out}/prefix)
 heed_house_test(consumer.install ${CMAKE_COMMAND} --install ${PROJECT_BINARY_DIR} --prefix ${prefix})
 set_tests_properties(consumer.install PROPERTIES FIXTURES_SETUP installed)
-foreach(way find_package add_subdirectory)
+set(ways add_subdirectory find_package)
+if(heed_fetched MATCHES "eigen|xsimd")
+    list(REMOVE_ITEM ways find_package)  # an installed heed finds its dependencies on the system only
+endif()
+foreach(way IN LISTS ways)
     heed_house_test(consumer.${way} ${CMAKE_CTEST_COMMAND}
                     --build-and-test ${CMAKE_CURRENT_SOURCE_DIR}/consumer/${way} ${out}/${way}
                     --build-generator ${CMAKE_GENERATOR}
                     --build-options -DCMAKE_CXX_COMPILER=${CMAKE_CXX_COMPILER} -DCMAKE_BUILD_TYPE=Release
                                     -DCMAKE_PREFIX_PATH=${prefix} -Dheed_version=${PROJECT_VERSION}
                                     -Dheed_source=${PROJECT_SOURCE_DIR}
+                                    -DHEED_FETCH=${HEED_FETCH}
                     --test-command consumer)
+    set_property(TEST consumer.${way} PROPERTY FIXTURES_REQUIRED installed)
 endforeach()
-set_tests_properties(consumer.find_package PROPERTIES FIXTURES_REQUIRED installed)
