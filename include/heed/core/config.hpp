@@ -26,9 +26,11 @@
 
 #if defined(__GNUC__)
 #define HEED_INLINE inline __attribute__((always_inline))
+#define HEED_INLINE_LAMBDA __attribute__((always_inline))
 #define HEED_NOINLINE __attribute__((noinline))
 #else
 #define HEED_INLINE inline
+#define HEED_INLINE_LAMBDA
 #define HEED_NOINLINE
 #endif
 

@@ -1,17 +1,7 @@
 // The storage types: float, double, bf16 and f16, and the type each is accumulated in.
 #pragma once
 
-// GCC 12 warns inside its own AVX-512 header (bug 105593).
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
 #include <Eigen/Core>
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
-
 #include <concepts>
 #include <type_traits>
 

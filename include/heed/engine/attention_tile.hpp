@@ -123,25 +123,31 @@ struct no_logit_map {
     static constexpr bool trivial = true;
 };
 
-/// Logits of one micro-block: s = K Q^T, scaled, mapped, in base 2 for softmax; masked pairs are -inf.
-template <class Op, class Tiling, bool Normalised, int C, class T, class Panel, class Logit, class P>
+/// Logits of one micro-block: s = K Q^T, scaled, mapped, in base 2 for softmax; masked pairs are -inf. Between the K
+/// stretches of the product, meanwhile(r) has the ports that multiply-adds leave idle.
+template <class Op, class Tiling, bool Normalised, int C, class T, class Panel, class Logit, class P, class Meanwhile>
 HEED_INLINE void logits(register_tile<P, Tiling::keys, C>& s, const row_block<T, Panel>& block,
                         const key_tile<Op>& tile, const visible_keys& at, index_t depth, T post_scale,
-                        const Logit& logit) {
+                        const Logit& logit, const Meanwhile& meanwhile) {
     constexpr int K = Tiling::keys;
     constexpr index_t L = Tiling::lanes;
     s.clear();
     const index_t first = at.block * K;
-    multiply<Op>(s, tile.k + first * tile.k_stride, tile.k_stride, constant<1>{}, block.q, depth);
+    const typename Op::scalar* k = tile.k + first * tile.k_stride;
+    for (int r = 0; r < K; ++r) {
+        const index_t from = depth * r / K, to = depth * (r + 1) / K;
+        multiply<Op>(s, k + from, tile.k_stride, constant<1>{}, block.q + from * C * L, to - from);
+        meanwhile(r);
+    }
     if constexpr (Op::step > 1) {
         const P by(post_scale);
-        unroll<K>([&](auto r) { unroll<C>([&](auto c) { s.at[r][c] = s.at[r][c] * by; }); });
+        unroll<K>([&](auto r) HEED_INLINE_LAMBDA { unroll<C>([&](auto c) HEED_INLINE_LAMBDA { s.at[r][c] = s.at[r][c] * by; }); });
     }
     if constexpr (!Logit::trivial) {
         where w = block.at.at(block.at.first, tile.keys.first + first);
         const P base(Normalised ? log2_e<T> : T(1));
-        unroll<K>([&](auto r) {
-            unroll<C>([&](auto c) {
+        unroll<K>([&](auto r) HEED_INLINE_LAMBDA {
+            unroll<C>([&](auto c) HEED_INLINE_LAMBDA {
                 where here = w;
                 here.row += c * L;
                 here.i += c * L;
@@ -152,23 +158,10 @@ HEED_INLINE void logits(register_tile<P, Tiling::keys, C>& s, const row_block<T,
     }
     if (!at.full) {
         const P hidden(-std::numeric_limits<T>::infinity());
-        unroll<K>([&](auto r) {
-            unroll<C>([&](auto c) {
+        unroll<K>([&](auto r) HEED_INLINE_LAMBDA {
+            unroll<C>([&](auto c) HEED_INLINE_LAMBDA {
                 s.at[r][c] = select(mask_of_bits<T, typename P::arch_type>(at.bits[c].key[r]), s.at[r][c], hidden);
             });
-        });
-    }
-}
-
-/// Stores the weights of a micro-block as rows of the P panel.
-template <class Op, int K, int C, class P>
-HEED_INLINE void store_weights(const register_tile<P, K, C>& s, typename Op::scalar* p) {
-    constexpr index_t L = static_cast<index_t>(P::size);
-    if constexpr (Op::step == 1) {
-        s.store_rows(p, C * L);
-    } else {
-        unroll<K / 2>([&](auto r) {
-            unroll<C>([&](auto c) { Op::store_pair(p + (r * C + c) * L, s.at[2 * r][c], s.at[2 * r + 1][c]); });
         });
     }
 }
@@ -213,6 +206,29 @@ HEED_NOINLINE void add_values_guarded(row_block<T, typename Op::scalar>& block, 
     }
 }
 
+/// Turns row r of the waiting logits of a micro-block into weights: P row r of the panel, sums joined to l.
+template <class Op, int C, class T, class Weight>
+HEED_INLINE void weigh_row(T* waiting, const T* m, T* l, const Weight& weight, int r, typename Op::scalar* p) {
+    using P = typename Op::accumulator;
+    constexpr index_t L = static_cast<index_t>(P::size);
+    unroll<C>([&](auto c) HEED_INLINE_LAMBDA {
+        P x = load_aligned<P>(waiting + c * L);
+        if constexpr (Weight::normalised) {
+            x = exp2_nonpositive(x - load_aligned<P>(m + c * L));
+            store_aligned(l + c * L, load_aligned<P>(l + c * L) + x);
+        } else {
+            // The weight of a masked pair is 0, whatever the function makes of -inf.
+            x = select(x == P(-std::numeric_limits<T>::infinity()), P(T(0)), weight(x));
+        }
+        if constexpr (Op::step == 1)
+            store_aligned(p + (r * C + c) * L, x);
+        else if (r % 2 == 0)
+            store_aligned(waiting + c * L, x);
+        else
+            Op::store_pair(p + (r / 2 * C + c) * L, load_aligned<P>(waiting + (c - C) * L), x);
+    });
+}
+
 /// The whole step for a row block of C packs. `guarded`: V holds a NaN or inf that some row must not see.
 template <class A, class T, class Op, class Weight, int C, class Logit, class Panel>
 HEED_NOINLINE void attend_tile(row_block<T, Panel>& block, const key_tile<Op>& tile, const tile_plan<A, T>& plan,
@@ -225,36 +241,34 @@ HEED_NOINLINE void attend_tile(row_block<T, Panel>& block, const key_tile<Op>& t
     constexpr index_t steps = K / Op::step;  // P rows of a micro-block
     key_run runs[shape::micro_blocks];
     int run_count = 0;
+    alignas(64) T waiting[K * width];  // logits of the micro-block before, to become weights during the next product
+    int waits = -1;
+    const auto weigh = [&](int r) HEED_INLINE_LAMBDA {
+        if (waits >= 0) weigh_row<Op, C>(waiting + r * width, block.m, block.l, weight, r, p + waits * steps * width);
+    };
     for (int x = 0; x < plan.count; ++x) {
         const visible_keys& at = plan.at[x];
         register_tile<P, K, C> s;
-        logits<Op, shape, Weight::normalised, C>(s, block, tile, at, ceil_div(D, Op::step), post_scale, logit);
-        if constexpr (Weight::normalised) {
-            online_softmax(s, block.m, block.l, [&](const P(&alpha)[C]) {
+        logits<Op, shape, Weight::normalised, C>(s, block, tile, at, ceil_div(D, Op::step), post_scale, logit, weigh);
+        if constexpr (Weight::normalised)
+            follow_maximum(s, block.m, block.l, [&](const P(&alpha)[C]) {
                 for (index_t e = 0; e < E; ++e)
-                    unroll<C>([&](auto c) {
+                    unroll<C>([&](auto c) HEED_INLINE_LAMBDA {
                         T* o = block.o + e * width + c * L;
                         store_aligned(o, alpha[c] * load_aligned<P>(o));
                     });
                 for (index_t row = 0; row < x * steps; ++row)
-                    unroll<C>([&](auto c) { Op::rescale(p + row * width + c * L, alpha[c]); });
+                    unroll<C>([&](auto c) HEED_INLINE_LAMBDA { Op::rescale(p + row * width + c * L, alpha[c]); });
             });
-        } else {
-            unroll<K>([&](auto r) {
-                unroll<C>([&](auto c) {
-                    s.at[r][c] = weight(s.at[r][c]);
-                    if (!at.full)
-                        s.at[r][c] = select(mask_of_bits<T, A>(at.bits[c].key[r]), s.at[r][c], P(T(0)));
-                });
-            });
-        }
-        store_weights<Op>(s, p + x * steps * width);
+        s.store_rows(waiting, width);
+        waits = x;
         const index_t count = ceil_div(at.count, Op::step);
         if (run_count > 0 && runs[run_count - 1].key + runs[run_count - 1].count == at.block * steps)
             runs[run_count - 1].count += count;
         else
             runs[run_count++] = {x * steps, at.block * steps, count};
     }
+    for (int r = 0; r < K; ++r) weigh(r);
     if (guarded) return add_values_guarded<A, T, Op, C>(block, tile, plan, E, p);
     index_t e = 0;
     for (; e + K <= E; e += K) add_values<Op, K, C>(tile, e, p, runs, run_count, block.o);

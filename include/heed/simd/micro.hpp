@@ -126,17 +126,17 @@ struct register_tile {
     P at[R][C];
 
     HEED_INLINE void clear() {
-        unroll<R>([&](auto r) { unroll<C>([&](auto c) { at[r][c] = P(typename P::value_type(0)); }); });
+        unroll<R>([&](auto r) HEED_INLINE_LAMBDA { unroll<C>([&](auto c) HEED_INLINE_LAMBDA { at[r][c] = P(typename P::value_type(0)); }); });
     }
     /// Rows of C packs, `stride` elements apart.
     HEED_INLINE void load_rows(const typename P::value_type* p, index_t stride) {
-        unroll<R>([&](auto r) {
-            unroll<C>([&](auto c) { at[r][c] = load_aligned<P>(p + r * stride + c * static_cast<index_t>(P::size)); });
+        unroll<R>([&](auto r) HEED_INLINE_LAMBDA {
+            unroll<C>([&](auto c) HEED_INLINE_LAMBDA { at[r][c] = load_aligned<P>(p + r * stride + c * static_cast<index_t>(P::size)); });
         });
     }
     HEED_INLINE void store_rows(typename P::value_type* p, index_t stride) const {
-        unroll<R>([&](auto r) {
-            unroll<C>([&](auto c) { store_aligned(p + r * stride + c * static_cast<index_t>(P::size), at[r][c]); });
+        unroll<R>([&](auto r) HEED_INLINE_LAMBDA {
+            unroll<C>([&](auto c) HEED_INLINE_LAMBDA { store_aligned(p + r * stride + c * static_cast<index_t>(P::size), at[r][c]); });
         });
     }
 };
@@ -149,10 +149,10 @@ HEED_INLINE void multiply(register_tile<typename Op::accumulator, R, C>& acc, co
 #pragma GCC unroll 2
     for (index_t t = 0; t < depth; ++t) {
         decltype(Op::panel(panel)) x[C];
-        unroll<C>([&](auto c) { x[c] = Op::panel(panel + c * width); });
-        unroll<R>([&](auto r) {
+        unroll<C>([&](auto c) HEED_INLINE_LAMBDA { x[c] = Op::panel(panel + c * width); });
+        unroll<R>([&](auto r) HEED_INLINE_LAMBDA {
             const auto y = Op::operand(a + r * rs);
-            unroll<C>([&](auto c) { acc.at[r][c] = Op::apply(x[c], y, acc.at[r][c]); });
+            unroll<C>([&](auto c) HEED_INLINE_LAMBDA { acc.at[r][c] = Op::apply(x[c], y, acc.at[r][c]); });
         });
         a += ts;
         panel += C * width;

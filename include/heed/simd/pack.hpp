@@ -5,21 +5,11 @@
 // intrinsic stands here beside its portable twin.
 #pragma once
 
-// GCC 12 warns inside its own AVX-512 header (bug 105593).
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
-#include <xsimd/xsimd.hpp>
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
-
 #include <array>
 #include <cstdint>
 #include <type_traits>
 #include <utility>
+#include <xsimd/xsimd.hpp>
 
 #include "../core/config.hpp"
 
@@ -143,7 +133,7 @@ inline constexpr bool has_avx512 =
 /// compiler keeps in registers.
 template <int N, class F>
 HEED_INLINE constexpr void unroll(F&& f) {
-    [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+    [&]<int... I>(std::integer_sequence<int, I...>) HEED_INLINE_LAMBDA {
         (f(std::integral_constant<int, I>{}), ...);
     }(std::make_integer_sequence<int, N>{});
 }

@@ -15,13 +15,13 @@ HEED_INLINE void transpose(pack<T, A> (&x)[pack<T, A>::size]) {
         // Four perfect shuffles: row i meets row i + 8, element-wise interleaved, log2(16) times.
         const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
         const __m512i high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-        unroll<4>([&](auto) {
+        unroll<4>([&](auto) HEED_INLINE_LAMBDA {
             P y[L];
-            unroll<L / 2>([&](auto i) {
+            unroll<L / 2>([&](auto i) HEED_INLINE_LAMBDA {
                 y[2 * i] = P(typename P::raw_type(_mm512_permutex2var_ps(x[i].raw, low, x[i + L / 2].raw)));
                 y[2 * i + 1] = P(typename P::raw_type(_mm512_permutex2var_ps(x[i].raw, high, x[i + L / 2].raw)));
             });
-            unroll<L>([&](auto i) { x[i] = y[i]; });
+            unroll<L>([&](auto i) HEED_INLINE_LAMBDA { x[i] = y[i]; });
         });
         return;
     }

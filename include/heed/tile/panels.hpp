@@ -24,9 +24,9 @@ void pack_panel(const S* rows, index_t row_stride, index_t stride, index_t n, in
         if (stride == 1 && count == L)
             for (; t + L <= depth; t += L) {
                 P x[L];
-                unroll<int(L)>([&](auto l) { x[l] = by * widen<P>(from + l * row_stride + t); });
+                unroll<int(L)>([&](auto l) HEED_INLINE_LAMBDA { x[l] = by * widen<P>(from + l * row_stride + t); });
                 transpose(x);
-                unroll<int(L)>([&](auto l) { store_aligned(panel + (t + l) * width + l0, x[l]); });
+                unroll<int(L)>([&](auto l) HEED_INLINE_LAMBDA { store_aligned(panel + (t + l) * width + l0, x[l]); });
             }
         for (; t < depth; ++t)
             for (index_t l = 0; l < L; ++l)
@@ -67,10 +67,10 @@ void unpack_panel(const T* panel, index_t width, const T* factor, index_t n, ind
         if (stride == 1)
             for (; t + L <= depth; t += L) {
                 P x[L];
-                unroll<int(L)>([&](auto l) { x[l] = by * load_aligned<P>(panel + (t + l) * width + l0); });
+                unroll<int(L)>([&](auto l) HEED_INLINE_LAMBDA { x[l] = by * load_aligned<P>(panel + (t + l) * width + l0); });
                 transpose(x);
                 if (count == L)
-                    unroll<int(L)>([&](auto l) { narrow(to + l * row_stride + t, x[l]); });
+                    unroll<int(L)>([&](auto l) HEED_INLINE_LAMBDA { narrow(to + l * row_stride + t, x[l]); });
                 else
                     for (index_t l = 0; l < count; ++l) narrow(to + l * row_stride + t, x[l]);
             }
