@@ -152,7 +152,7 @@ struct lifetime {
         lane_bits out;
         for (int c = 0; c < n; ++c, ++j)
             out.key[c] = static_cast<std::uint16_t>(detail::span_bits(
-                j - r.first, std::min(r.size(), end[j * last.strides[2]] - r.first + 1), 16));
+                j - r.first, std::min(r.last - 1, end[j * last.strides[2]]) - r.first + 1, 16));
         return out;
     }
     void check(const char* op, const extents_of_scores& s) const {
