@@ -7,3 +7,4 @@
 #include "core/view.hpp"
 #include "engine/attention.hpp"
 #include "policy/masks.hpp"
+#include "policy/scores.hpp"

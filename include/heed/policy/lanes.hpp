@@ -56,10 +56,18 @@ HEED_INLINE X gather(const X& like, const T* p, index_t first, index_t count, in
 
 /// The same view with stride 0 on every axis of extent 1, so that these broadcast.
 template <class T, std::size_t Rank>
-constexpr view<const T, Rank> broadcasting(view<T, Rank> v) {
+constexpr view<const std::remove_const_t<T>, Rank> broadcasting(view<T, Rank> v) {
     for (std::size_t a = 0; a < Rank; ++a)
         if (v.shape[a] == 1) v.strides[a] = 0;
     return v;
+}
+
+/// The same, but not on the last axis.
+template <class T, std::size_t Rank>
+constexpr view<const std::remove_const_t<T>, Rank> broadcasting_but_last(view<T, Rank> v) {
+    auto out = broadcasting(v);
+    out.strides[Rank - 1] = v.strides[Rank - 1];
+    return out;
 }
 
 /// Throws unless every extent is 1 or that of the logits.
