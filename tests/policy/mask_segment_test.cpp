@@ -1,14 +1,15 @@
+// heed_test: O1
 #include <heed/policy/masks.hpp>
 
-#include "../support/mask_laws.hpp"
+#include "mask_laws.hpp"
 
 namespace {
 
 using namespace heed;
-using heed::testing::exactness;
-using heed::testing::obeys_laws;
-using heed::testing::same_set;
-using heed::testing::scene;
+using test::exactness;
+using test::obeys_laws;
+using test::same_set;
+using test::scene;
 
 using offsets = std::vector<index_t>;
 

@@ -1,13 +1,14 @@
+// heed_test: O1
 #include <heed/policy/masks.hpp>
 
-#include "../support/mask_laws.hpp"
+#include "mask_laws.hpp"
 
 namespace {
 
 using namespace heed;
-using heed::testing::exactness;
-using heed::testing::obeys_laws;
-using heed::testing::same_set;
+using test::exactness;
+using test::obeys_laws;
+using test::same_set;
 
 using matrix = std::vector<std::vector<bool>>;
 

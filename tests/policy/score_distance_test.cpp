@@ -1,9 +1,10 @@
-#include "../support/score_lanes.hpp"
+// heed_test: O1
+#include "score_lanes.hpp"
 
 namespace {
 
 using namespace heed;
-using heed::testing::agrees;
+using test::agrees;
 
 std::vector<float> numbers(std::size_t n) {
     std::vector<float> v(n);

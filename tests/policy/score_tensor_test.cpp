@@ -1,14 +1,15 @@
+// heed_test: O1
 #include <random>
 
 #include <heed/policy/masks.hpp>
 
-#include "../support/score_lanes.hpp"
+#include "score_lanes.hpp"
 
 namespace {
 
 using namespace heed;
-using heed::testing::agrees;
-using heed::testing::score_scene;
+using test::agrees;
+using test::score_scene;
 
 constexpr score_scene at;
 
@@ -76,7 +77,7 @@ TEST(score_tensor, factors_per_row) {
     for (const auto& v : {dense(p, {at.B, at.H, at.N}), dense(p, {1, 1, at.N}), dense(p, {at.B, 1, 1}),
                           view<const float, 3>{p, {at.B, at.H, at.N}, {1, at.B, at.B * at.H}}}) {
         agrees(rows_scale(v), [&](double x, const where& w) { return x * read(v, w.b, w.h, w.row); }, "rows_scale");
-        heed::testing::slope_is_derivative(rows_scale(v) >> softcap{3});
+        test::slope_is_derivative(rows_scale(v) >> softcap{3});
     }
 }
 

@@ -1,10 +1,11 @@
-#include "../support/score_lanes.hpp"
+// heed_test: O1
+#include "score_lanes.hpp"
 
 namespace {
 
 using namespace heed;
-using heed::testing::agrees;
-using heed::testing::slope_is_derivative;
+using test::agrees;
+using test::slope_is_derivative;
 
 const std::vector<float> per_head{0.5f, 0.25f, 2.0f};
 

@@ -5,7 +5,9 @@
 
 #include <heed/policy/mask.hpp>
 
-namespace heed::testing {
+namespace test {
+
+using namespace heed;
 
 class any_mask {
 public:
@@ -45,4 +47,4 @@ private:
     std::shared_ptr<const base> self_;
 };
 
-}  // namespace heed::testing
+}  // namespace test

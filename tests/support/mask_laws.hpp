@@ -11,7 +11,9 @@
 
 #include "any_mask.hpp"
 
-namespace heed::testing {
+namespace test {
+
+using namespace heed;
 
 /// How exact a mask is expected to be, beyond being right.
 enum class exactness { right, exact_next, exact };  // exact: full is "yes" wherever it could be, too
@@ -112,4 +114,4 @@ void same_set(const A& a, const B& b, index_t N, index_t M, const std::string& n
     EXPECT_EQ(draw(a, N, M), draw(b, N, M)) << name;
 }
 
-}  // namespace heed::testing
+}  // namespace test

@@ -8,7 +8,9 @@
 
 #include <heed/policy/scores.hpp>
 
-namespace heed::testing {
+namespace test {
+
+using namespace heed;
 
 struct score_scene {
     index_t N = 37, M = 29, shift = -8;  // no multiple of any lane count
@@ -63,4 +65,4 @@ void slope_is_derivative(const Score& score) {
         }
 }
 
-}  // namespace heed::testing
+}  // namespace test

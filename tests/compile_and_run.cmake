@@ -1,0 +1,38 @@
+# cmake -P compile_and_run.cmake -- output=FILE [runner=PROGRAM] [seconds=LIMIT] compiler arguments...
+# Compiles the program and runs it; with a limit, prints and checks the time the compiler takes.
+cmake_minimum_required(VERSION 3.22)
+foreach(i RANGE 1 ${CMAKE_ARGC})
+    set(argument "${CMAKE_ARGV${i}}")
+    if(command OR NOT started)
+        if(started)
+            list(APPEND command "${argument}")
+        elseif(argument STREQUAL "--")
+            set(started ON)
+        endif()
+    elseif(argument MATCHES "^(output|runner|seconds)=(.*)$")
+        set(${CMAKE_MATCH_1} "${CMAKE_MATCH_2}")
+    else()
+        set(command "${argument}")
+    endif()
+endforeach()
+
+string(TIMESTAMP start "%s%f")  # microseconds
+execute_process(COMMAND ${command} -o ${output} RESULT_VARIABLE failed)
+string(TIMESTAMP stop "%s%f")
+if(failed)
+    message(FATAL_ERROR "does not compile")
+endif()
+if(seconds AND CMAKE_VERSION VERSION_GREATER_EQUAL 3.23)  # the first that knows %f
+    math(EXPR tenths "(${stop} - ${start}) / 100000")
+    math(EXPR whole "${tenths} / 10")
+    math(EXPR tenths "${tenths} % 10")
+    message("compiled in ${whole}.${tenths} s, the limit is ${seconds} s")
+    if(NOT whole LESS seconds)
+        message(FATAL_ERROR "too slow to compile")
+    endif()
+endif()
+
+execute_process(COMMAND ${runner} ${output} RESULT_VARIABLE failed)
+if(failed)
+    message(FATAL_ERROR "${output}: ${failed}")
+endif()
