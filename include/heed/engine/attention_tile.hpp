@@ -103,6 +103,12 @@ struct key_tile {
     index_t v_stride = 0;
 };
 
+/// p + n as an address only: it may lie outside the array p points into.
+template <class T>
+const void* address(const T* p, index_t n) {
+    return reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(p) + static_cast<std::uintptr_t>(n) * sizeof(T));
+}
+
 /// The logit functor of a call: score, then what an additive mask adds; trivial when there is neither.
 template <class Score, class Mask>
 struct logit_map {
@@ -136,7 +142,9 @@ HEED_INLINE void logits(register_tile<P, Tiling::keys, C>& s, const row_block<T,
     const typename Op::scalar* k = tile.k + first * tile.k_stride;
     for (int r = 0; r < K; ++r) {
         const index_t from = depth * r / K, to = depth * (r + 1) / K;
-        multiply<Op>(s, k + from, tile.k_stride, constant<1>{}, block.q + from * C * L, to - from);
+        // A K-th of the depth is stepped through while one key of the next micro-block is asked for.
+        const prefetch ahead{address(k, (K + r) * tile.k_stride), K * static_cast<index_t>(sizeof *k)};
+        multiply<Op>(s, k + from, tile.k_stride, constant<1>{}, block.q + from * C * L, to - from, ahead);
         meanwhile(r);
     }
     if constexpr (Op::step > 1) {
@@ -180,9 +188,12 @@ HEED_NOINLINE void add_values(const key_tile<Op>& tile, index_t e, const typenam
     constexpr index_t width = C * static_cast<index_t>(P::size);
     register_tile<P, R, C> acc;
     acc.load_rows(o + e * width, width);
-    for (int x = 0; x < run_count; ++x)
-        multiply<Op>(acc, tile.v + runs[x].key * tile.v_stride + e, constant<1>{}, tile.v_stride,
-                     p + runs[x].row * width, runs[x].count);
+    constexpr index_t line = 64 / sizeof(typename Op::scalar);
+    for (int x = 0; x < run_count; ++x) {
+        const typename Op::scalar* v = tile.v + runs[x].key * tile.v_stride + e;
+        const prefetch ahead{address(v, line), tile.v_stride * static_cast<index_t>(sizeof *v)};
+        multiply<Op>(acc, v, constant<1>{}, tile.v_stride, p + runs[x].row * width, runs[x].count, ahead);
+    }
     acc.store_rows(o + e * width, width);
 }
 
@@ -206,26 +217,26 @@ HEED_NOINLINE void add_values_guarded(row_block<T, typename Op::scalar>& block, 
     }
 }
 
-/// Turns row r of the waiting logits of a micro-block into weights: P row r of the panel, sums joined to l.
+/// Turns the waiting logits of one step of P (a key, or a pair of keys) into weights, and joins their sums to l.
 template <class Op, int C, class T, class Weight>
-HEED_INLINE void weigh_row(T* waiting, const T* m, T* l, const Weight& weight, int r, typename Op::scalar* p) {
+HEED_INLINE void weigh(const T* waiting, const T* m, T* l, const Weight& weight, typename Op::scalar* p) {
     using P = typename Op::accumulator;
     constexpr index_t L = static_cast<index_t>(P::size);
     unroll<C>([&](auto c) HEED_INLINE_LAMBDA {
-        P x = load_aligned<P>(waiting + c * L);
+        P x[Op::step];
+        unroll<Op::step>([&](auto k) HEED_INLINE_LAMBDA {
+            x[k] = load_aligned<P>(waiting + (k * C + c) * L);
+            if constexpr (Weight::normalised)
+                x[k] = exp2_nonpositive(x[k] - load_aligned<P>(m + c * L));
+            else  // a masked pair weighs 0, whatever the function makes of -inf
+                x[k] = select(x[k] == P(-std::numeric_limits<T>::infinity()), P(T(0)), weight(x[k]));
+        });
         if constexpr (Weight::normalised) {
-            x = exp2_nonpositive(x - load_aligned<P>(m + c * L));
-            store_aligned(l + c * L, load_aligned<P>(l + c * L) + x);
-        } else {
-            // The weight of a masked pair is 0, whatever the function makes of -inf.
-            x = select(x == P(-std::numeric_limits<T>::infinity()), P(T(0)), weight(x));
+            P sum = load_aligned<P>(l + c * L);
+            unroll<Op::step>([&](auto k) HEED_INLINE_LAMBDA { sum += x[k]; });
+            store_aligned(l + c * L, sum);
         }
-        if constexpr (Op::step == 1)
-            store_aligned(p + (r * C + c) * L, x);
-        else if (r % 2 == 0)
-            store_aligned(waiting + c * L, x);
-        else
-            Op::store_pair(p + (r / 2 * C + c) * L, load_aligned<P>(waiting + (c - C) * L), x);
+        Op::store_weights(p + c * L, x);
     });
 }
 
@@ -243,13 +254,15 @@ HEED_NOINLINE void attend_tile(row_block<T, Panel>& block, const key_tile<Op>& t
     int run_count = 0;
     alignas(64) T waiting[K * width];  // logits of the micro-block before, to become weights during the next product
     int waits = -1;
-    const auto weigh = [&](int r) HEED_INLINE_LAMBDA {
-        if (waits >= 0) weigh_row<Op, C>(waiting + r * width, block.m, block.l, weight, r, p + waits * steps * width);
+    const auto weigh_waiting = [&](int r) HEED_INLINE_LAMBDA {
+        if (waits >= 0 && r % Op::step == 0)
+            weigh<Op, C>(waiting + r * width, block.m, block.l, weight, p + (waits * steps + r / Op::step) * width);
     };
     for (int x = 0; x < plan.count; ++x) {
         const visible_keys& at = plan.at[x];
         register_tile<P, K, C> s;
-        logits<Op, shape, Weight::normalised, C>(s, block, tile, at, ceil_div(D, Op::step), post_scale, logit, weigh);
+        logits<Op, shape, Weight::normalised, C>(s, block, tile, at, ceil_div(D, Op::step), post_scale, logit,
+                                                weigh_waiting);
         if constexpr (Weight::normalised)
             follow_maximum(s, block.m, block.l, [&](const P(&alpha)[C]) {
                 for (index_t e = 0; e < E; ++e)
@@ -268,7 +281,7 @@ HEED_NOINLINE void attend_tile(row_block<T, Panel>& block, const key_tile<Op>& t
         else
             runs[run_count++] = {x * steps, at.block * steps, count};
     }
-    for (int r = 0; r < K; ++r) weigh(r);
+    for (int r = 0; r < K; ++r) weigh_waiting(r);
     if (guarded) return add_values_guarded<A, T, Op, C>(block, tile, plan, E, p);
     index_t e = 0;
     for (; e + K <= E; e += K) add_values<Op, K, C>(tile, e, p, runs, run_count, block.o);
@@ -289,7 +302,7 @@ HEED_NOINLINE void observe_keys_of(const row_block<T, typename Op::scalar>& bloc
     register_tile<P, K, C> s;
     s.clear();
     const index_t first = at.block * K;
-    multiply<Op>(s, tile.k + first * tile.k_stride, tile.k_stride, constant<1>{}, block.q, ceil_div(D, Op::step));
+    multiply<Op>(s, tile.k + first * tile.k_stride, tile.k_stride, constant<1>{}, block.q, ceil_div(D, Op::step), {});
     const P to_natural(factor / panel_factor), hidden(-std::numeric_limits<T>::infinity());
     s.store_rows(out, C * L);
     for (int r = 0; r < K; ++r)
