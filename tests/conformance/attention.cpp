@@ -15,7 +15,9 @@ double replay_attention(golden_case& c, engine by) {
     // Operands of different types are widened, without loss, to the wider arithmetic.
     const bool one_type = type == k && type == v;
     const bool wide = type == "float64" || k == "float64" || v == "float64";
-    return with_type(one_type ? type : wide ? "float64" : "float32",
+    return with_type(one_type ? type
+                     : wide   ? "float64"
+                              : "float32",
                      [&](auto zero) { return replay_attention_of<decltype(zero)>(c, by); });
 }
 

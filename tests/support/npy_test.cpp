@@ -38,8 +38,10 @@ protected:
 };
 
 TEST_F(files, types_and_versions) {
-    EXPECT_EQ(test::read_npy(npy<float>("a", "<f4", "(3,)", {1, 2.5f, -3})).as<double>(), (std::vector<double>{1, 2.5, -3}));
-    EXPECT_EQ(test::read_npy(npy<double>("b", "<f8", "(1, 2)", {0.1, 2}, 2)).as<double>(), (std::vector<double>{0.1, 2}));
+    EXPECT_EQ(test::read_npy(npy<float>("a", "<f4", "(3,)", {1, 2.5f, -3})).as<double>(),
+              (std::vector<double>{1, 2.5, -3}));
+    EXPECT_EQ(test::read_npy(npy<double>("b", "<f8", "(1, 2)", {0.1, 2}, 2)).as<double>(),
+              (std::vector<double>{0.1, 2}));
     EXPECT_EQ(test::read_npy(npy<std::int64_t>("c", "<i8", "(2,)", {-1, 1ll << 40}, 3)).as<std::int64_t>(),
               (std::vector<std::int64_t>{-1, 1ll << 40}));
     EXPECT_EQ(test::read_npy(npy<std::int32_t>("d", "<i4", "(1,)", {-7})).as<int>(), std::vector<int>{-7});
@@ -72,8 +74,9 @@ TEST_F(files, broken_ones_are_refused) {
 
 TEST_F(files, a_case_knows_what_was_not_asked_for) {
     npy<float>("x.npy", "<f4", "(2,)", {1, 2});
-    write("case.txt", "op Thing\nreference someone somewhere\nattr scale 0.5\nattr mode 2\nin X float32 2 x.npy\n"
-                      "out Y float32 2 x.npy\n");
+    write("case.txt",
+          "op Thing\nreference someone somewhere\nattr scale 0.5\nattr mode 2\nin X float32 2 x.npy\n"
+          "out Y float32 2 x.npy\n");
     test::golden_case c(folder);
     c.load();
     EXPECT_EQ(c.op(), "Thing");

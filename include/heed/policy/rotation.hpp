@@ -46,7 +46,9 @@ struct theta {
     double frequency(index_t pair, index_t width) const {
         return std::pow(base, -2.0 * static_cast<double>(pair) / static_cast<double>(width));
     }
-    void check(const char* op, index_t) const { require_argument(base > 0, op, "theta is ", base, ", must be above 0"); }
+    void check(const char* op, index_t) const {
+        require_argument(base > 0, op, "theta is ", base, ", must be above 0");
+    }
 };
 
 /// frequency(pair) = per_pair[pair]: any other schedule (interpolated, NTK-aware, YaRN, xPos).
