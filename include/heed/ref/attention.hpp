@@ -21,12 +21,13 @@ namespace heed::inline HEED_ABI::ref {
 template <class Real = double>
 struct options {
     std::function<bool(index_t b, index_t h, index_t row, index_t i, index_t j)> visible = {};
-    std::function<Real(index_t b, index_t h, index_t row, index_t i, index_t j)> bias = {};  // an additive mask: -inf hides
+    std::function<Real(index_t b, index_t h, index_t row, index_t i, index_t j)> bias =
+        {};  // an additive mask: -inf hides
     std::function<Real(Real x, index_t b, index_t h, index_t row, index_t i, index_t j)> score = {};
     std::function<Real(Real x)> weight = {};  // elementwise, in place of softmax
-    std::vector<Real> sink = {};         // one more logit per head, without a value; softmax only
-    std::optional<Real> scale = {};      // default 1 / sqrt(D)
-    std::optional<index_t> offset = {};  // default M - N
+    std::vector<Real> sink = {};              // one more logit per head, without a value; softmax only
+    std::optional<Real> scale = {};           // default 1 / sqrt(D)
+    std::optional<index_t> offset = {};       // default M - N
 };
 
 /// What is written down beside o; a view without data is not wanted. lse and entropy speak of softmax.
@@ -95,14 +96,14 @@ void write_down(const logit_row<Real>& x, const record<Real>& to, index_t b, ind
 }
 
 template <class Real, class Q, class K, class V, class O>
-void attention_loops(const view<Q>& q, const view<K>& k, const view<V>& v, const view<O>& o,
-                     const options<Real>& with, const record<Real>& to) {
+void attention_loops(const view<Q>& q, const view<K>& k, const view<V>& v, const view<O>& o, const options<Real>& with,
+                     const record<Real>& to) {
     const auto [B, H, N, D] = q.shape;
     const index_t G = k.shape[1], M = k.shape[2], E = v.shape[3];
     require_shape(G > 0 ? H % G == 0 : H == 0, "ref::attention", H, " query heads over ", G, " key heads");
-    require_shape(k.shape == extents<4>{B, G, M, D} && v.shape == extents<4>{B, G, M, E} &&
-                      o.shape == extents<4>{B, H, N, E},
-                  "ref::attention", "shapes of q, k, v, o do not fit");
+    require_shape(
+        k.shape == extents<4>{B, G, M, D} && v.shape == extents<4>{B, G, M, E} && o.shape == extents<4>{B, H, N, E},
+        "ref::attention", "shapes of q, k, v, o do not fit");
     const Real scale = with.scale.value_or(1 / std::sqrt(static_cast<Real>(D)));
     const index_t offset = with.offset.value_or(M - N);
     if (to.key_mass.data)
