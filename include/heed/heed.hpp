@@ -10,3 +10,5 @@
 #include "engine/merge.hpp"
 #include "interop/eigen.hpp"
 #include "ops/rotary.hpp"
+#include "policy/masks.hpp"
+#include "policy/scores.hpp"

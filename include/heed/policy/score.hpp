@@ -1,12 +1,24 @@
 // Scores: what happens to a logit between scale * q.k and the mask. Piped with >>, left first.
 //
 // A score is any callable x(x, const where&), generic over scalars and packs of queries. `scale` is the one exception:
-// alone, or first in a pipe, it replaces the default 1 / sqrt(D).
+// alone, or first in a pipe, it replaces the default 1 / sqrt(D). slope(x, where) is the derivative by x, where it is
+// not 1. What reads tables stands in score_bias.hpp, score_distance.hpp, score_gate.hpp.
 #pragma once
 
 #include "roles.hpp"
 
 namespace heed::inline HEED_ABI {
+
+namespace detail {
+/// d score / d x at the logit x; 1 for a score that does not say (it adds something that does not depend on x).
+template <class Score, class X>
+HEED_INLINE X slope(const Score& score, const X& x, const where& w) {
+    if constexpr (requires { score.slope(x, w); })
+        return score.slope(x, w);
+    else
+        return X(1);
+}
+}  // namespace detail
 
 /// No score: the logit as it is.
 struct identity {
@@ -34,6 +46,10 @@ struct pipe {
     HEED_INLINE X operator()(X x, const where& w) const {
         return second(first(x, w), w);
     }
+    template <class X>
+    HEED_INLINE X slope(X x, const where& w) const {
+        return detail::slope(second, first(x, w), w) * detail::slope(first, x, w);
+    }
     void check(const char* op, const extents_of_scores& s) const {
         detail::check_policy(first, op, s);
         detail::check_policy(second, op, s);
@@ -50,6 +66,11 @@ struct scaled {
     HEED_INLINE X operator()(X x, const where& w) const {
         return score(x, w);
     }
+    template <class X>
+    HEED_INLINE X slope(X x, const where& w) const {
+        return detail::slope(score, x, w);
+    }
+    void check(const char* op, const extents_of_scores& s) const { detail::check_policy(score, op, s); }
 };
 
 template <score_policy A, score_policy B>
@@ -86,9 +107,48 @@ struct softcap {
     HEED_INLINE X operator()(X x, const where&) const {
         return X(cap) * tanh(x * X(1 / cap));
     }
+    template <class X>
+    HEED_INLINE X slope(X x, const where&) const {
+        const X t = tanh(x * X(1 / cap));
+        return X(1) - t * t;
+    }
     void check(const char* op) const {
         require_argument(cap > 0, op, "softcap is ", cap, ", must be above 0");
     }
+};
+
+/// x / t.
+struct temperature {
+    using role = roles::score;
+    double t;
+    constexpr explicit temperature(double value) : t(value) {}
+    template <class X>
+    HEED_INLINE X operator()(X x, const where&) const {
+        return x * X(1 / t);
+    }
+    template <class X>
+    HEED_INLINE X slope(X, const where&) const {
+        return X(1 / t);
+    }
+    void check(const char* op) const { require_argument(t > 0, op, "temperature is ", t, ", must be above 0"); }
+};
+
+/// The logit is f(like, where) and not q.k, which is computed but never looked at; `like` only has the type. Distances,
+/// kernels of positions, precomputed affinities: affinity(bias(table)).
+template <class F>
+struct affinity {
+    using role = roles::score;
+    F f;
+    constexpr explicit affinity(const F& of_pair) : f(of_pair) {}
+    template <class X>
+    HEED_INLINE X operator()(X, const where& w) const {
+        return f(X(0), w);
+    }
+    template <class X>
+    HEED_INLINE X slope(X, const where&) const {
+        return X(0);
+    }
+    void check(const char* op, const extents_of_scores& s) const { detail::check_policy(f, op, s); }
 };
 
 }  // namespace heed::inline HEED_ABI

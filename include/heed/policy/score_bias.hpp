@@ -1,0 +1,69 @@
+// Scores that add a tensor to the logit: a bias (b, h, n, m), relations between tokens by id [86].
+//
+// Axes of extent 1 or stride 0 broadcast. Lanes run over queries: a tensor whose row stride is 1 (or 0) is read a pack at
+// a time, others element by element.
+#pragma once
+
+#include "lanes.hpp"
+#include "roles.hpp"
+
+namespace heed::inline HEED_ABI {
+
+/// x + table[b, h, n, j].
+template <class T>
+struct bias {
+    using role = roles::score;
+    view<const std::remove_const_t<T>, 4> table;
+    explicit bias(view<T, 4> v) : table(detail::broadcasting(v)) {}
+
+    template <class X>
+    HEED_INLINE X operator()(X x, const where& w) const {
+        const index_t key = std::min(w.j, table.shape[3] - 1) * table.strides[3];
+        return x + detail::gather(x, table.data + w.b * table.strides[0] + w.h * table.strides[1] + key, w.row,
+                                  table.shape[2], table.strides[2]);
+    }
+    void check(const char* op, const extents_of_scores& s) const {
+        detail::check_broadcast(table, {s.B, s.H, s.N, s.M}, op, "bias");
+    }
+};
+
+/// x + factor * table[b, h, n, id[b, n, j]]: the key side of structure-aware attention [86]. The table holds q.r for each
+/// of the P distinct relations, so the relation vectors of pairs are never formed. Shaw's vectors are the case where id
+/// is the clipped distance.
+template <class T, class Id>
+struct relation {
+    using role = roles::score;
+    view<const std::remove_const_t<T>, 4> table;  // (B, H, N, P)
+    view<const std::remove_const_t<Id>, 3> ids;   // (B, N, M)
+    double factor;
+
+    relation(view<T, 4> products, view<Id, 3> id_of_pair, double by = 1)
+        : table(detail::broadcasting_but_last(products)), ids(detail::broadcasting(id_of_pair)), factor(by) {}
+
+    template <class X>
+    HEED_INLINE X operator()(X x, const where& w) const {
+        const auto* row = table.data + w.b * table.strides[0] + w.h * table.strides[1];
+        const auto* id = ids.data + w.b * ids.strides[0] + std::min(w.j, ids.shape[2] - 1) * ids.strides[2];
+        const index_t rows = std::max(table.shape[2], ids.shape[1]);
+        const X bias = detail::gather_by(x, w.row, rows, [&](index_t n) {
+            return row[n * table.strides[2] + static_cast<index_t>(id[n * ids.strides[1]]) * table.strides[3]];
+        });
+        return x + bias * X(factor);
+    }
+    void check(const char* op, const extents_of_scores& s) const {
+        detail::check_broadcast(table, {s.B, s.H, s.N, table.shape[3]}, op, "relation's table");
+        for (std::size_t a = 0; a < 3; ++a) {
+            const index_t want[] = {s.B, s.N, s.M};
+            require_shape(ids.shape[a] == 1 || ids.shape[a] == want[a], op, "relation's ids have extent ", ids.shape[a],
+                          " on axis ", a, ", the logits have ", want[a]);
+        }
+        for (index_t b = 0; b < ids.shape[0]; ++b)
+            for (index_t n = 0; n < ids.shape[1]; ++n)
+                for (index_t j = 0; j < ids.shape[2]; ++j) {
+                    const auto id = static_cast<index_t>(ids(b, n, j));
+                    require_argument(0 <= id && id < table.shape[3], op, "relation: id ", id, " of ", table.shape[3]);
+                }
+    }
+};
+
+}  // namespace heed::inline HEED_ABI

@@ -1,0 +1,87 @@
+// heed_test: O1
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include <heed/policy/weight.hpp>
+
+namespace {
+
+using namespace heed;
+
+/// Every lane of f on packs, at x; the lanes must agree.
+template <class T, class F>
+T through_pack(F&& f, T x) {
+    using P = pack<T>;
+    T at[P::size];
+    store(at, f(P(x)));
+    for (std::size_t l = 1; l < P::size; ++l) EXPECT_TRUE(at[l] == at[0] || std::isnan(at[0]));
+    return at[0];
+}
+
+template <class T>
+void relu_squared_is_its_formula() {
+    for (double x = -3; x <= 3; x += 0.125) {
+        const double want = x > 0 ? x * x : 0;
+        EXPECT_EQ(relu_squared{}(T(x)), want);
+        EXPECT_EQ(through_pack(relu_squared{}, T(x)), want);
+    }
+}
+
+TEST(weight, relu_squared) {
+    relu_squared_is_its_formula<float>();
+    relu_squared_is_its_formula<double>();
+    EXPECT_EQ(through_pack(relu_squared{}, -std::numeric_limits<float>::infinity()), 0);
+}
+
+template <class T>
+void laplace_is_its_formula(double tolerance) {
+    const double mean = 0.707107, deviation = 0.282095;
+    for (double x = -6; x <= 6; x += 0.01) {
+        const double want = 0.5 * (1 + std::erf((double(T(x)) - mean) / (deviation * std::sqrt(2.0))));
+        EXPECT_NEAR(laplace{}(T(x)), want, tolerance) << x;
+        EXPECT_NEAR(through_pack(laplace{}, T(x)), want, tolerance) << x;
+    }
+}
+
+TEST(weight, laplace) {
+    laplace_is_its_formula<float>(2e-7);
+    laplace_is_its_formula<double>(1e-7);  // the parameters are float
+    EXPECT_NEAR(laplace{}(0.707107f), 0.5f, 1e-7);
+    EXPECT_NEAR(through_pack(laplace{}, 0.707107f), 0.5f, 1e-7);
+    const float far = std::numeric_limits<float>::infinity();
+    EXPECT_EQ(through_pack(laplace{}, -far), 0);
+    EXPECT_EQ(through_pack(laplace{}, far), 1);
+    EXPECT_TRUE(std::isnan(through_pack(laplace{}, std::nanf(""))));
+}
+
+/// Largest error of erf on packs.
+template <class T>
+double worst_error(double first, double last, double step) {
+    double worst = 0;
+    for (double x = first; x <= last; x += step) {
+        const T at = static_cast<T>(x);
+        const double got = through_pack([](auto p) { return erf(p); }, at);
+        worst = std::max(worst, std::abs(got - std::erf(double(at))));
+    }
+    return worst;
+}
+
+TEST(weight, erf_is_accurate) {
+    EXPECT_LE(worst_error<float>(-5, 5, 0.0007), 1.2e-7);
+    EXPECT_LE(worst_error<float>(-1e-3, 1e-3, 1e-7), 2e-10);  // relative to x there
+    EXPECT_LE(worst_error<double>(-7, 7, 0.0007), 1e-14);     // 64 units of the last place, at worst
+}
+
+TEST(weight, sink_wants_a_logit_a_head) {
+    const std::vector<float> two{0, 1};
+    try {
+        sink{two}.check("attention", {1, 4, 10, 10});
+        FAIL();
+    } catch (const shape_error& e) {
+        EXPECT_STREQ(e.what(), "attention: sink holds 2 logits, q has 4 heads");
+    }
+    EXPECT_NO_THROW(sink{two}.check("attention", {1, 2, 10, 10}));
+}
+
+}  // namespace
