@@ -1,0 +1,32 @@
+# heed_developer: the flags of tests, examples and benchmarks. Users of heed see none of them.
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+
+set(warnings_as_errors OFF)
+if(DEFINED ENV{CI})
+    set(warnings_as_errors ON)
+endif()
+option(HEED_WERROR "Warnings are errors (on where CI is set)" ${warnings_as_errors})
+
+set(heed_clang_warnings -Wall -Wextra -Wshadow)
+# gcc 12 takes the undefined registers of its own AVX-512 intrinsics for uninitialised variables.
+set(heed_gcc_warnings ${heed_clang_warnings} -Wno-maybe-uninitialized -Wno-uninitialized -Wno-psabi)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    set(heed_warnings ${heed_gcc_warnings})
+else()
+    set(heed_warnings ${heed_clang_warnings})
+endif()
+
+add_library(heed_developer INTERFACE)
+target_link_libraries(heed_developer INTERFACE heed::heed)
+target_compile_options(heed_developer INTERFACE ${heed_warnings} $<$<BOOL:${HEED_WERROR}>:-Werror>)
+if(HEED_NATIVE)
+    target_compile_options(heed_developer INTERFACE -march=native)
+endif()
+if(HEED_SANITIZE)
+    set(sanitizers -fsanitize=${HEED_SANITIZE} -fno-sanitize-recover=all)
+    target_compile_options(heed_developer INTERFACE ${sanitizers} -O1 -g1 -fno-omit-frame-pointer)
+    target_link_options(heed_developer INTERFACE ${sanitizers})
+    if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND HEED_SANITIZE MATCHES "thread")
+        target_compile_options(heed_developer INTERFACE -Wno-tsan)  # the fences of Eigen's pool are not modelled
+    endif()
+endif()
