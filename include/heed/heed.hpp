@@ -6,3 +6,4 @@
 #include "core/threads.hpp"
 #include "core/view.hpp"
 #include "engine/attention.hpp"
+#include "policy/masks.hpp"

@@ -5,7 +5,7 @@
 //   full(m, rows, keys) whether every pair is allowed (a tile that runs without mask code)
 //   bits(m, rows, j, n) the pairs of a micro-block, as lane bits
 // A mask answers by members of the same names, or by keys(where) -> range (an interval mask: the row sees exactly these
-// keys), or by allows alone. `&` and `|` keep all of it.
+// keys), or by allows alone. `&` and `|` keep all of it. count(where row, keys) is for area.hpp: visible keys of a row.
 #pragma once
 
 #include <array>
@@ -68,20 +68,92 @@ constexpr bool allows(const M& m, const where& w) {
         return m(w);
 }
 
+/// An interval mask whose own `next` is dearer or coarser than one made from keys(): every mask that has no `next`, and
+/// intersections of such.
 template <class M>
-constexpr index_t next(const M& m, const rows& r, index_t j) {
-    if constexpr (requires { m.next(r, j); }) {
-        return m.next(r, j);
-    } else if constexpr (interval_mask<M>) {
+concept plain_interval = interval_mask<M> && (!requires(const M& m, const rows& r) { m.next(r, index_t()); } ||
+                                              requires { requires M::plain; });
+
+/// Row after row, one byte of keys each: bit c says whether the row sees key c. Turned into lane bits at the end.
+struct byte_rows {
+    std::uint64_t low = 0, high = 0;  // rows 0 to 7, rows 8 to 15
+
+    constexpr void set(index_t row, unsigned keys) {
+        (row < 8 ? low : high) |= std::uint64_t(keys) << (row % 8 * 8);
+    }
+    constexpr lane_bits lanes() const {
+        const std::uint64_t a = transposed(low), b = transposed(high);
+        lane_bits out;
+        for (int c = 0; c < 8; ++c)
+            out.key[c] = static_cast<std::uint16_t>((a >> c * 8 & 0xff) | (b >> c * 8 & 0xff) << 8);
+        return out;
+    }
+
+private:
+    /// Transposes an 8 x 8 bit matrix by swapping 1 x 1, 2 x 2 and 4 x 4 blocks.
+    static constexpr std::uint64_t transposed(std::uint64_t x) {
+        const auto swap = [&](int by, std::uint64_t at) {
+            const std::uint64_t t = (x ^ (x >> by)) & at;
+            x ^= t ^ (t << by);
+        };
+        swap(7, 0x00AA00AA00AA00AAu);
+        swap(14, 0x0000CCCC0000CCCCu);
+        swap(28, 0x00000000F0F0F0F0u);
+        return x;
+    }
+};
+
+/// The bits c with first <= c < last, for 0 <= c < n <= 16.
+constexpr unsigned span_bits(index_t first, index_t last, index_t n) {
+    const index_t a = std::clamp<index_t>(first, 0, n), z = std::clamp<index_t>(last, 0, n);
+    return a < z ? (1u << z) - (1u << a) : 0u;
+}
+
+/// Nearest visible key of an interval mask. Where both ends are monotone, the first row that ends after j decides.
+template <interval_mask M>
+constexpr index_t next_of_intervals(const M& m, const rows& r, index_t j) {
+    if constexpr (monotone_mask<M>) {
+        index_t i = r.first;
+        for (index_t end = r.last; i < end;) {
+            const index_t middle = i + (end - i) / 2;
+            if (m.keys(r.at(middle)).last > j)
+                end = middle;
+            else
+                i = middle + 1;
+        }
+        for (; i < r.last; ++i)
+            if (const range k = m.keys(r.at(i)); !k.empty()) return std::max(j, k.first);
+        return no_key;
+    } else {
         index_t nearest = no_key;
         for (index_t i = r.first; i < r.last; ++i) {
             const range k = m.keys(r.at(i));
             if (k.last > j && !k.empty()) nearest = std::min(nearest, std::max(j, k.first));
         }
         return nearest;
-    } else {
-        return r.size() > 0 ? j : no_key;
     }
+}
+
+/// A mask that can tell how many of the first `keys` keys a row sees, in closed form.
+template <class M>
+concept row_counted = interval_mask<M> || requires(const M& m, const where& w) { m.count(w, index_t()); };
+
+template <row_counted M>
+constexpr index_t count_row(const M& m, const where& row, index_t keys) {
+    if constexpr (requires { m.count(row, keys); })
+        return m.count(row, keys);
+    else
+        return (m.keys(row) & range{0, keys}).size();
+}
+
+template <class M>
+constexpr index_t next(const M& m, const rows& r, index_t j) {
+    if constexpr (requires { m.next(r, j); })
+        return m.next(r, j);
+    else if constexpr (interval_mask<M>)
+        return next_of_intervals(m, r, j);
+    else
+        return r.size() > 0 ? j : no_key;
 }
 
 template <class M>
@@ -104,18 +176,18 @@ constexpr lane_bits bits(const M& m, const rows& r, index_t j, int n) {
     if constexpr (requires { m.bits(r, j, n); }) {
         return m.bits(r, j, n);
     } else {
-        lane_bits out;
+        byte_rows out;
         for (index_t i = r.first; i < r.last; ++i) {
-            const int lane = static_cast<int>(i - r.first);
+            unsigned seen = 0;
             if constexpr (interval_mask<M>) {
                 const range k = m.keys(r.at(i)) & range{j, j + n};
-                for (index_t c = k.first; c < k.last; ++c) out.key[c - j] |= static_cast<std::uint16_t>(1u << lane);
+                seen = k.empty() ? 0 : span_bits(k.first - j, k.last - j, n);
             } else {
-                for (int c = 0; c < n; ++c)
-                    out.key[c] |= static_cast<std::uint16_t>(unsigned(allows(m, r.at(i, j + c))) << lane);
+                for (int c = 0; c < n; ++c) seen |= unsigned(allows(m, r.at(i, j + c))) << c;
             }
+            out.set(i - r.first, seen);
         }
-        return out;
+        return out.lanes();
     }
 }
 
@@ -128,8 +200,17 @@ struct both {
     A a;
     B b;
 
+    static constexpr bool monotone = detail::monotone_mask<A> && detail::monotone_mask<B>;
+    static constexpr bool plain = detail::plain_interval<A> && detail::plain_interval<B>;
+
     constexpr bool allows(const where& w) const { return detail::allows(a, w) && detail::allows(b, w); }
+    constexpr range keys(const where& w) const
+        requires(detail::interval_mask<A> && detail::interval_mask<B>)
+    {
+        return a.keys(w) & b.keys(w);
+    }
     constexpr index_t next(const rows& r, index_t j) const {
+        if constexpr (plain) return detail::next_of_intervals(*this, r, j);
         for (;;) {  // leapfrog: each jumps to the other's next until they agree
             const index_t x = detail::next(a, r, j);
             if (x == no_key) return no_key;
@@ -177,6 +258,12 @@ struct either {
     constexpr lane_bits bits(const rows& r, index_t j, int n) const {
         return detail::bits(a, r, j, n) | detail::bits(b, r, j, n);
     }
+    constexpr index_t count(const where& row, index_t keys) const
+        requires(detail::row_counted<A> && detail::row_counted<B> && detail::row_counted<both<A, B>>)
+    {
+        return detail::count_row(a, row, keys) + detail::count_row(b, row, keys) -
+               detail::count_row(both<A, B>{a, b}, row, keys);
+    }
     void check(const char* op, const extents_of_scores& s) const {
         detail::check_policy(a, op, s);
         detail::check_policy(b, op, s);
@@ -199,26 +286,11 @@ struct everything {
     constexpr range keys(const where&) const { return {0, no_key}; }
 };
 
-/// Key j is visible to the query at position i where j <= i.
-struct causal {
+/// Nothing is visible: every row gives 0.
+struct nothing {
     using role = roles::mask;
     static constexpr bool monotone = true;
-    constexpr range keys(const where& w) const { return {0, w.i + 1}; }
-};
-
-/// i - left <= j <= i + right. A negative side is open: window{4, -1} looks 4 back and any distance ahead.
-/// window{w} is window{w, w}; causal{} & window{w} sees w keys back and itself.
-struct window {
-    using role = roles::mask;
-    static constexpr bool monotone = true;
-    index_t left = -1;
-    index_t right = -1;
-
-    constexpr explicit window(index_t each_side) : left(each_side), right(each_side) {}
-    constexpr window(index_t l, index_t r) : left(l), right(r) {}
-    constexpr range keys(const where& w) const {
-        return {left < 0 ? 0 : w.i - left, right < 0 ? no_key : w.i + right + 1};
-    }
+    constexpr range keys(const where&) const { return {0, 0}; }
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -1,0 +1,74 @@
+// How a policy reads memory for a pack of queries: one element a lane, never outside what the view holds.
+//
+// A pack may reach past the last row (and a micro-block past the last key), where the result is thrown away; the index
+// is clamped, so that nothing is read there.
+#pragma once
+
+#include "../core/half.hpp"
+#include "../core/view.hpp"
+#include "../simd/math.hpp"
+
+namespace heed::inline HEED_ABI::detail {
+
+template <class X>
+struct scalar_of {
+    using type = X;
+};
+template <class T, class A>
+struct scalar_of<pack<T, A>> {
+    using type = T;
+};
+template <class X>
+using scalar_of_t = typename scalar_of<X>::type;
+
+/// The same number in all lanes.
+template <class X, class T>
+HEED_INLINE X everywhere(const X&, const T& value) {
+    return X(static_cast<scalar_of_t<X>>(value));
+}
+
+/// Lane l is f(first + l), index clamped to [0, count).
+template <class X, class F>
+HEED_INLINE X gather_by(const X&, index_t first, index_t count, F&& f) {
+    using T = scalar_of_t<X>;
+    if constexpr (is_pack<X>::value) {
+        alignas(64) T at[X::size];
+        for (index_t l = 0; l < static_cast<index_t>(X::size); ++l)
+            at[l] = static_cast<T>(f(std::max<index_t>(0, std::min(first + l, count - 1))));
+        return load_aligned<X>(at);
+    } else {
+        return static_cast<T>(f(std::max<index_t>(0, std::min(first, count - 1))));
+    }
+}
+
+/// Lane l is p[(first + l) * stride], index clamped to [0, count). Neighbours in memory are one load.
+template <class X, class T>
+HEED_INLINE X gather(const X& like, const T* p, index_t first, index_t count, index_t stride) {
+    if constexpr (is_pack<X>::value) {
+        constexpr auto L = static_cast<index_t>(X::size);
+        if (stride == 0 || first >= count - 1) return everywhere(like, p[std::max<index_t>(0, count - 1) * stride]);
+        if (first + L <= 1) return everywhere(like, p[0]);
+        if constexpr (std::is_same_v<std::remove_const_t<T>, scalar_of_t<X>>)
+            if (stride == 1 && first >= 0 && first + L <= count) return load<X>(p + first);
+    }
+    return gather_by(like, first, count, [&](index_t i) { return p[i * stride]; });
+}
+
+/// The same view with stride 0 on every axis of extent 1, so that these broadcast.
+template <class T, std::size_t Rank>
+constexpr view<const T, Rank> broadcasting(view<T, Rank> v) {
+    for (std::size_t a = 0; a < Rank; ++a)
+        if (v.shape[a] == 1) v.strides[a] = 0;
+    return v;
+}
+
+/// Throws unless every extent is 1 or that of the logits.
+template <class T, std::size_t Rank>
+void check_broadcast(const view<T, Rank>& v, const extents<Rank>& want, const char* op, const char* name) {
+    static constexpr const char* axes[] = {"batch", "heads", Rank == 4 ? "rows" : "positions", "keys"};
+    for (std::size_t a = 0; a < Rank; ++a)
+        require_shape(v.shape[a] == 1 || v.shape[a] == want[a], op, name, " has ", axes[a], " ", v.shape[a],
+                      ", the logits have ", want[a]);
+}
+
+}  // namespace heed::inline HEED_ABI::detail
