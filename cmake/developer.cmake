@@ -8,8 +8,9 @@ endif()
 option(HEED_WERROR "Warnings are errors (on where CI is set)" ${warnings_as_errors})
 
 set(heed_clang_warnings -Wall -Wextra -Wshadow)
-# gcc 12 takes the undefined registers of its own AVX-512 intrinsics for uninitialised variables.
-set(heed_gcc_warnings ${heed_clang_warnings} -Wno-maybe-uninitialized -Wno-uninitialized -Wno-psabi)
+# gcc 12 takes the undefined registers of its own AVX-512 intrinsics for uninitialised variables, and finds overlaps in
+# the concatenation of strings.
+set(heed_gcc_warnings ${heed_clang_warnings} -Wno-maybe-uninitialized -Wno-uninitialized -Wno-restrict -Wno-psabi)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     set(heed_warnings ${heed_gcc_warnings})
 else()

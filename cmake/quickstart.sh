@@ -73,7 +73,7 @@ test)
 bench)
     install_missing
     say "configuring"
-    cmake -S . -B build -DCMAKE_BUILD_TYPE=Release -DHEED_BUILD_BENCH=ON
+    cmake -S . -B build -DCMAKE_BUILD_TYPE=Release -DHEED_BUILD_BENCH=ON -DHEED_BUILD_TESTS=OFF -DHEED_BUILD_EXAMPLES=OFF
     say "building the benchmarks"
     cmake --build build --parallel "$jobs" --target heed_bench
     say "the short suite"

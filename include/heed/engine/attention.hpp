@@ -391,7 +391,7 @@ inline serial calling_thread::self{};
 /// Shapes: q (B, H, N, D), k (B, G, M, D), v (B, G, M, E), o (B, H, N, E); G divides H, head h reads k and v of
 /// h / (H / G). Any strides; elements float, double, bf16 or f16, each operand its own; sums are float (double if any
 /// operand is). A row that sees no key gives 0. Throws shape_error or argument_error before o is touched.
-/// Allocates its scratch once, unless on{pool, arena} brings it.
+/// Scratch is allocated when a thread first needs that much, unless on{pool, arena} brings it.
 template <class A = default_arch, class Q, class K, class V, class O, class... Policies>
 void attention(const Q& q, const K& k, const V& v, O&& o, const Policies&... policies) {
     static constexpr const char* op = "attention";
@@ -404,7 +404,8 @@ void attention(const Q& q, const K& k, const V& v, O&& o, const Policies&... pol
                          " bytes, the call needs ", need);
         call.run(*context.pool, context.scratch->data());
     } else {
-        const arena own(need);
+        thread_local arena own;  // grows to the largest call of this thread; small calls are not to pay for pages
+        if (own.size() < need) own = arena(need);
         call.run(*context.pool, own.data());
     }
 }

@@ -103,6 +103,12 @@ struct key_tile {
     index_t v_stride = 0;
 };
 
+/// p + n as an address only: it may lie outside the array p points into.
+template <class T>
+const void* address(const T* p, index_t n) {
+    return reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(p) + static_cast<std::uintptr_t>(n) * sizeof(T));
+}
+
 /// The logit functor of a call: score, then what an additive mask adds; trivial when there is neither.
 template <class Score, class Mask>
 struct logit_map {
@@ -123,16 +129,24 @@ struct no_logit_map {
     static constexpr bool trivial = true;
 };
 
-/// Logits of one micro-block: s = K Q^T, scaled, mapped, in base 2 for softmax; masked pairs are -inf.
-template <class Op, class Tiling, bool Normalised, int C, class T, class Panel, class Logit, class P>
+/// Logits of one micro-block: s = K Q^T, scaled, mapped, in base 2 for softmax; masked pairs are -inf. Between the K
+/// stretches of the product, meanwhile(r) has the ports that multiply-adds leave idle.
+template <class Op, class Tiling, bool Normalised, int C, class T, class Panel, class Logit, class P, class Meanwhile>
 HEED_INLINE void logits(register_tile<P, Tiling::keys, C>& s, const row_block<T, Panel>& block,
                         const key_tile<Op>& tile, const visible_keys& at, index_t depth, T post_scale,
-                        const Logit& logit) {
+                        const Logit& logit, const Meanwhile& meanwhile) {
     constexpr int K = Tiling::keys;
     constexpr index_t L = Tiling::lanes;
     s.clear();
     const index_t first = at.block * K;
-    multiply<Op>(s, tile.k + first * tile.k_stride, tile.k_stride, constant<1>{}, block.q, depth);
+    const typename Op::scalar* k = tile.k + first * tile.k_stride;
+    for (int r = 0; r < K; ++r) {
+        const index_t from = depth * r / K, to = depth * (r + 1) / K;
+        // A K-th of the depth is stepped through while one key of the next micro-block is asked for.
+        const prefetch ahead{address(k, (K + r) * tile.k_stride), K * static_cast<index_t>(sizeof *k)};
+        multiply<Op>(s, k + from, tile.k_stride, constant<1>{}, block.q + from * C * L, to - from, ahead);
+        meanwhile(r);
+    }
     if constexpr (Op::step > 1) {
         const P by(post_scale);
         unroll<K>([&](auto r) HEED_INLINE_LAMBDA { unroll<C>([&](auto c) HEED_INLINE_LAMBDA { s.at[r][c] = s.at[r][c] * by; }); });
@@ -160,19 +174,6 @@ HEED_INLINE void logits(register_tile<P, Tiling::keys, C>& s, const row_block<T,
     }
 }
 
-/// Stores the weights of a micro-block as rows of the P panel.
-template <class Op, int K, int C, class P>
-HEED_INLINE void store_weights(const register_tile<P, K, C>& s, typename Op::scalar* p) {
-    constexpr index_t L = static_cast<index_t>(P::size);
-    if constexpr (Op::step == 1) {
-        s.store_rows(p, C * L);
-    } else {
-        unroll<K / 2>([&](auto r) HEED_INLINE_LAMBDA {
-            unroll<C>([&](auto c) HEED_INLINE_LAMBDA { Op::store_pair(p + (r * C + c) * L, s.at[2 * r][c], s.at[2 * r + 1][c]); });
-        });
-    }
-}
-
 /// O rows [e, e + R) += V^T P over runs of keys.
 struct key_run {
     index_t row = 0;    // first row of P
@@ -187,9 +188,12 @@ HEED_NOINLINE void add_values(const key_tile<Op>& tile, index_t e, const typenam
     constexpr index_t width = C * static_cast<index_t>(P::size);
     register_tile<P, R, C> acc;
     acc.load_rows(o + e * width, width);
-    for (int x = 0; x < run_count; ++x)
-        multiply<Op>(acc, tile.v + runs[x].key * tile.v_stride + e, constant<1>{}, tile.v_stride,
-                     p + runs[x].row * width, runs[x].count);
+    constexpr index_t line = 64 / sizeof(typename Op::scalar);
+    for (int x = 0; x < run_count; ++x) {
+        const typename Op::scalar* v = tile.v + runs[x].key * tile.v_stride + e;
+        const prefetch ahead{address(v, line), tile.v_stride * static_cast<index_t>(sizeof *v)};
+        multiply<Op>(acc, v, constant<1>{}, tile.v_stride, p + runs[x].row * width, runs[x].count, ahead);
+    }
     acc.store_rows(o + e * width, width);
 }
 
@@ -213,6 +217,29 @@ HEED_NOINLINE void add_values_guarded(row_block<T, typename Op::scalar>& block, 
     }
 }
 
+/// Turns the waiting logits of one step of P (a key, or a pair of keys) into weights, and joins their sums to l.
+template <class Op, int C, class T, class Weight>
+HEED_INLINE void weigh(const T* waiting, const T* m, T* l, const Weight& weight, typename Op::scalar* p) {
+    using P = typename Op::accumulator;
+    constexpr index_t L = static_cast<index_t>(P::size);
+    unroll<C>([&](auto c) HEED_INLINE_LAMBDA {
+        P x[Op::step];
+        unroll<Op::step>([&](auto k) HEED_INLINE_LAMBDA {
+            x[k] = load_aligned<P>(waiting + (k * C + c) * L);
+            if constexpr (Weight::normalised)
+                x[k] = exp2_nonpositive(x[k] - load_aligned<P>(m + c * L));
+            else  // a masked pair weighs 0, whatever the function makes of -inf
+                x[k] = select(x[k] == P(-std::numeric_limits<T>::infinity()), P(T(0)), weight(x[k]));
+        });
+        if constexpr (Weight::normalised) {
+            P sum = load_aligned<P>(l + c * L);
+            unroll<Op::step>([&](auto k) HEED_INLINE_LAMBDA { sum += x[k]; });
+            store_aligned(l + c * L, sum);
+        }
+        Op::store_weights(p + c * L, x);
+    });
+}
+
 /// The whole step for a row block of C packs. `guarded`: V holds a NaN or inf that some row must not see.
 template <class A, class T, class Op, class Weight, int C, class Logit, class Panel>
 HEED_NOINLINE void attend_tile(row_block<T, Panel>& block, const key_tile<Op>& tile, const tile_plan<A, T>& plan,
@@ -225,12 +252,19 @@ HEED_NOINLINE void attend_tile(row_block<T, Panel>& block, const key_tile<Op>& t
     constexpr index_t steps = K / Op::step;  // P rows of a micro-block
     key_run runs[shape::micro_blocks];
     int run_count = 0;
+    alignas(64) T waiting[K * width];  // logits of the micro-block before, to become weights during the next product
+    int waits = -1;
+    const auto weigh_waiting = [&](int r) HEED_INLINE_LAMBDA {
+        if (waits >= 0 && r % Op::step == 0)
+            weigh<Op, C>(waiting + r * width, block.m, block.l, weight, p + (waits * steps + r / Op::step) * width);
+    };
     for (int x = 0; x < plan.count; ++x) {
         const visible_keys& at = plan.at[x];
         register_tile<P, K, C> s;
-        logits<Op, shape, Weight::normalised, C>(s, block, tile, at, ceil_div(D, Op::step), post_scale, logit);
-        if constexpr (Weight::normalised) {
-            online_softmax(s, block.m, block.l, [&](const P(&alpha)[C]) {
+        logits<Op, shape, Weight::normalised, C>(s, block, tile, at, ceil_div(D, Op::step), post_scale, logit,
+                                                weigh_waiting);
+        if constexpr (Weight::normalised)
+            follow_maximum(s, block.m, block.l, [&](const P(&alpha)[C]) {
                 for (index_t e = 0; e < E; ++e)
                     unroll<C>([&](auto c) HEED_INLINE_LAMBDA {
                         T* o = block.o + e * width + c * L;
@@ -239,22 +273,15 @@ HEED_NOINLINE void attend_tile(row_block<T, Panel>& block, const key_tile<Op>& t
                 for (index_t row = 0; row < x * steps; ++row)
                     unroll<C>([&](auto c) HEED_INLINE_LAMBDA { Op::rescale(p + row * width + c * L, alpha[c]); });
             });
-        } else {
-            unroll<K>([&](auto r) HEED_INLINE_LAMBDA {
-                unroll<C>([&](auto c) HEED_INLINE_LAMBDA {
-                    s.at[r][c] = weight(s.at[r][c]);
-                    if (!at.full)
-                        s.at[r][c] = select(mask_of_bits<T, A>(at.bits[c].key[r]), s.at[r][c], P(T(0)));
-                });
-            });
-        }
-        store_weights<Op>(s, p + x * steps * width);
+        s.store_rows(waiting, width);
+        waits = x;
         const index_t count = ceil_div(at.count, Op::step);
         if (run_count > 0 && runs[run_count - 1].key + runs[run_count - 1].count == at.block * steps)
             runs[run_count - 1].count += count;
         else
             runs[run_count++] = {x * steps, at.block * steps, count};
     }
+    for (int r = 0; r < K; ++r) weigh_waiting(r);
     if (guarded) return add_values_guarded<A, T, Op, C>(block, tile, plan, E, p);
     index_t e = 0;
     for (; e + K <= E; e += K) add_values<Op, K, C>(tile, e, p, runs, run_count, block.o);
@@ -275,7 +302,7 @@ HEED_NOINLINE void observe_keys_of(const row_block<T, typename Op::scalar>& bloc
     register_tile<P, K, C> s;
     s.clear();
     const index_t first = at.block * K;
-    multiply<Op>(s, tile.k + first * tile.k_stride, tile.k_stride, constant<1>{}, block.q, ceil_div(D, Op::step));
+    multiply<Op>(s, tile.k + first * tile.k_stride, tile.k_stride, constant<1>{}, block.q, ceil_div(D, Op::step), {});
     const P to_natural(factor / panel_factor), hidden(-std::numeric_limits<T>::infinity());
     s.store_rows(out, C * L);
     for (int r = 0; r < K; ++r)

@@ -57,17 +57,11 @@ public:
 
     /// Whether the values of a micro-block are all finite.
     bool finite(const visible_keys& at) const {
-        const index_t E = v_.shape[3];
-        for (int c = 0; c < at.count; ++c) {
-            const TV* row = v_row(at.block * shape::keys + c);
-            T sum = 0;  // x * 0 is 0 or NaN
-            for (index_t e = 0; e < E; ++e) sum += static_cast<T>(row[e * v_.strides[3]]) * T(0);
-            if (!(sum == T(0))) return false;
-        }
+        for (int c = 0; c < at.count; ++c)
+            if (!all_finite<A, T>(v_row(at.block * shape::keys + c), v_.strides[3], v_.shape[3])) return false;
         return true;
     }
     const TV* v_row(index_t key) const { return v_row_ + (tile_.keys.first + key) * v_.strides[2]; }
-    index_t v_step() const { return v_.strides[3]; }
 
 private:
     index_t depth() const { return ceil_div(k_.shape[3], Op::step); }

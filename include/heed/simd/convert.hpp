@@ -93,4 +93,18 @@ void narrow_row(const T* from, index_t n, S* to, index_t stride) {
     for (; i < n; ++i) to[i * stride] = static_cast<S>(from[i]);
 }
 
+/// Whether n elements of storage type S, `stride` apart, hold neither inf nor NaN.
+template <class A, class T, class S>
+bool all_finite(const S* from, index_t stride, index_t n) {
+    using P = pack<T, A>;
+    constexpr auto width = static_cast<index_t>(P::size);
+    index_t i = 0;
+    P sum(0);  // x * 0 is 0 or NaN
+    if (stride == 1)
+        for (; i + width <= n; i += width) sum += widen<P>(from + i) * P(0);
+    bool finite = !any(sum != P(0));
+    for (; i < n; ++i) finite &= static_cast<T>(from[i * stride]) * T(0) == T(0);
+    return finite;
+}
+
 }  // namespace heed::inline HEED_ABI

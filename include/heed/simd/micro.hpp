@@ -37,6 +37,7 @@ struct multiply_add {
     static HEED_INLINE accumulator apply(const accumulator& x, const accumulator& y, const accumulator& sum) {
         return fma(x, y, sum);
     }
+    static HEED_INLINE void store_weights(scalar* p, const accumulator (&x)[1]) { store_aligned(p, x[0]); }
     static HEED_INLINE void rescale(scalar* p, const accumulator& by) {
         store_aligned(p, by * load_aligned<accumulator>(p));
     }
@@ -64,18 +65,19 @@ struct dot_bf16 {
         return wrap(_mm512_dpbf16_ps(sum.raw, reinterpret_cast<const __m512bh&>(x), reinterpret_cast<const __m512bh&>(y)));
     }
     /// Interleaves two packs of floats, rounded to bf16, as one panel row.
-    static HEED_INLINE void store_pair(scalar* p, const accumulator& low, const accumulator& high) {
+    static HEED_INLINE void store_weights(scalar* p, const accumulator (&x)[2]) {
         // cvtne2 leaves 16 highs above 16 lows; the permutation pairs them.
         alignas(64) static constexpr std::uint16_t at[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
                                                              8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-        const __m512bh both = _mm512_cvtne2ps_pbh(high.raw, low.raw);
+        const __m512bh both = _mm512_cvtne2ps_pbh(x[1].raw, x[0].raw);
         _mm512_store_si512(p, _mm512_permutexvar_epi16(_mm512_load_si512(at), reinterpret_cast<const __m512i&>(both)));
     }
     static HEED_INLINE void rescale(scalar* p, const accumulator& by) {
         const __m512i x = _mm512_load_si512(p);
         const accumulator low = wrap(_mm512_castsi512_ps(_mm512_slli_epi32(x, 16)));
         const accumulator high = wrap(_mm512_castsi512_ps(_mm512_and_si512(x, _mm512_set1_epi32(static_cast<int>(0xffff0000u)))));
-        store_pair(p, by * low, by * high);
+        const accumulator scaled[2] = {by * low, by * high};
+        store_weights(p, scaled);
     }
     /// Two value rows as one row of pairs; an absent row reads as zeros.
     template <class S>
@@ -141,11 +143,19 @@ struct register_tile {
     }
 };
 
+/// Cache lines to ask for while a product runs: one a step of depth. Never dereferenced, so it may point anywhere.
+struct prefetch {
+    const void* first = nullptr;
+    index_t bytes = 0;  // between steps
+};
+
 /// The micro-kernel. `rs` and `ts` are strides in scalars: an index, or constant<1> where the axis is contiguous.
 template <class Op, int R, int C, class RowStride, class DepthStride>
 HEED_INLINE void multiply(register_tile<typename Op::accumulator, R, C>& acc, const typename Op::scalar* a,
-                          RowStride rs, DepthStride ts, const typename Op::scalar* panel, index_t depth) {
+                          RowStride rs, DepthStride ts, const typename Op::scalar* panel, index_t depth,
+                          prefetch ahead) {
     constexpr index_t width = static_cast<index_t>(Op::accumulator::size);
+    auto line = reinterpret_cast<std::uintptr_t>(ahead.first);
 #pragma GCC unroll 2
     for (index_t t = 0; t < depth; ++t) {
         decltype(Op::panel(panel)) x[C];
@@ -156,6 +166,8 @@ HEED_INLINE void multiply(register_tile<typename Op::accumulator, R, C>& acc, co
         });
         a += ts;
         panel += C * width;
+        __builtin_prefetch(reinterpret_cast<const void*>(line));
+        line += static_cast<std::uintptr_t>(ahead.bytes);
     }
 }
 

@@ -18,15 +18,16 @@ inline constexpr T softmax_slack = T(8);
 template <class T>
 inline constexpr T no_maximum = std::numeric_limits<T>::lowest();
 
-/// s becomes 2^(s - m); m and l are updated. rescale(alpha) is called when m moves: everything summed against the old
-/// m is to be multiplied by alpha, per lane.
+/// Moves m where the tile's logits ask for it. rescale(alpha) is then called: everything summed against the old m is to
+/// be multiplied by alpha, per lane; l is multiplied here.
 template <class P, int R, int C, class Rescale>
-HEED_INLINE void online_softmax(register_tile<P, R, C>& s, typename P::value_type* m, typename P::value_type* l,
-                                Rescale&& rescale) {
+HEED_INLINE void follow_maximum(const register_tile<P, R, C>& s, typename P::value_type* m, typename P::value_type* l,
+                                const Rescale& rescale) {
     using T = typename P::value_type;
     constexpr index_t L = static_cast<index_t>(P::size);
-    P top[C], reference[C];
-    bool moves = false;
+    const P slack(softmax_slack<T>);
+    P top[C];
+    auto moves = load_aligned<P>(m) != load_aligned<P>(m);
     unroll<C>([&](auto c) HEED_INLINE_LAMBDA {
         // Two chains, so that the latency of max does not add up over the R keys.
         P a = s.at[0][c], b = s.at[1][c];
@@ -35,28 +36,19 @@ HEED_INLINE void online_softmax(register_tile<P, R, C>& s, typename P::value_typ
             b = max(b, s.at[2 * r + 3][c]);
         });
         top[c] = max(a, b);
-        reference[c] = load_aligned<P>(m + c * L);
-        moves |= any(top[c] > reference[c] + P(softmax_slack<T>));
+        moves = moves | (top[c] > load_aligned<P>(m + c * L) + slack);
     });
-    if (moves) [[unlikely]] {
+    if (any(moves)) [[unlikely]] {
         P alpha[C];
         unroll<C>([&](auto c) HEED_INLINE_LAMBDA {
-            const P moved = select(top[c] > reference[c] + P(softmax_slack<T>), top[c], reference[c]);
-            alpha[c] = exp2_nonpositive(reference[c] - moved);
-            reference[c] = moved;
+            const P old = load_aligned<P>(m + c * L);
+            const P moved = select(top[c] > old + slack, top[c], old);
+            alpha[c] = exp2_nonpositive(old - moved);
             store_aligned(m + c * L, moved);
             store_aligned(l + c * L, alpha[c] * load_aligned<P>(l + c * L));
         });
         rescale(alpha);
     }
-    unroll<C>([&](auto c) HEED_INLINE_LAMBDA {
-        P sum = load_aligned<P>(l + c * L);
-        unroll<R>([&](auto r) HEED_INLINE_LAMBDA {
-            s.at[r][c] = exp2_nonpositive(s.at[r][c] - reference[c]);
-            sum += s.at[r][c];
-        });
-        store_aligned(l + c * L, sum);
-    });
 }
 
 }  // namespace heed::inline HEED_ABI
