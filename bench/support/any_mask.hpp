@@ -16,7 +16,8 @@ public:
 
     template <mask_policy M>
         requires(!std::same_as<M, any_mask> && !detail::additive_mask<M>)
-    any_mask(M mask) : mask_(std::make_shared<const M>(std::move(mask))), calls_(&calls_of<M>) {}
+    any_mask(M mask, std::shared_ptr<const void> data = {})  // data: what the mask's spans look at
+        : mask_(std::make_shared<const M>(std::move(mask))), data_(std::move(data)), calls_(&calls_of<M>) {}
 
     bool allows(const where& w) const { return calls_->allows(mask_.get(), w); }
     index_t next(const rows& r, index_t j) const { return calls_->next(mask_.get(), r, j); }
@@ -45,7 +46,7 @@ private:
         [](const void* m, const char* op, const extents_of_scores& s) { detail::check_policy(as<M>(m), op, s); },
     };
 
-    std::shared_ptr<const void> mask_;
+    std::shared_ptr<const void> mask_, data_;
     const calls* calls_;
 };
 

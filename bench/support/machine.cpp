@@ -3,24 +3,22 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <heed/heed.hpp>
 #include <numeric>
 #include <vector>
+
+#include "clock.hpp"
 
 namespace bench {
 namespace {
 
 using namespace heed;
-using clock = std::chrono::steady_clock;
 
 /// Tells the compiler that x is used.
 template <class T>
 void keep(const T& x) {
     asm volatile("" : : "r"(&x) : "memory");
 }
-
-double seconds_since(clock::time_point start) { return std::chrono::duration<double>(clock::now() - start).count(); }
 
 // Twelve chains hide the latency of any core of today (two units of latency four or five); sixteen registers hold them.
 constexpr int chains = 12;
@@ -45,13 +43,15 @@ HEED_NOINLINE T multiply_adds(index_t rounds, T x) {
 template <class Body>
 double rate(threads& pool, double seconds, const Body& body) {
     std::vector<double> done(static_cast<std::size_t>(pool.width()));
-    const auto start = clock::now();
+    const auto time = [&, start = now(static_cast<int>(pool.width()))] {
+        return now(static_cast<int>(pool.width())) - start;
+    };
     pool.run(pool.width(), [&](index_t w) {
         do {
             done[static_cast<std::size_t>(w)] += body(w);
-        } while (seconds_since(start) < seconds);
+        } while (time() < seconds);
     });
-    return std::accumulate(done.begin(), done.end(), 0.0) / seconds_since(start);
+    return std::accumulate(done.begin(), done.end(), 0.0) / time();
 }
 
 /// Median of the best five of so many windows.

@@ -53,9 +53,9 @@ struct problem {
                field("h", H) + field("g", G) + field("threads", threads);
     }
     /// Visible pairs of a head.
-    double area() const;
+    double area() const { return static_cast<double>(heed::area(mask(), 1, 1, N, M)); }
     /// Two products of `area` pairs by D, multiply and add: masked work does not count.
-    double flops() const { return 4 * area() * static_cast<double>(D * H); }
+    double flops(double area) const { return 4 * area * static_cast<double>(D * H); }
     /// Each operand once.
     double bytes() const {
         const double elements = 2.0 * static_cast<double>((N * H + M * G) * D);
