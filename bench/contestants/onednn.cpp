@@ -1,4 +1,4 @@
-// oneDNN: matmul, softmax, matmul over all heads, (G, H / G, N, M) scores. The mask is an additive post-op of the first.
+// oneDNN: matmul, softmax, matmul over all heads, (G, H / G, N, M) scores. A mask is added in between.
 #include <omp.h>
 
 #include <dnnl.hpp>
@@ -16,7 +16,8 @@ struct steps {
     dnnl::stream stream{engine};
     dnnl::matmul products, values;
     dnnl::softmax_v2_forward weights;
-    std::unordered_map<int, dnnl::memory> of_products, of_weights, of_values;
+    dnnl::binary masking;  // as a post-op of the product it would run in reference loops
+    std::unordered_map<int, dnnl::memory> of_products, of_masking, of_weights, of_values;
     std::vector<float> bias;
 };
 
@@ -26,6 +27,7 @@ md row_major(const dims& shape, dnnl::memory::data_type type, bool transposed = 
 }
 
 job prepare(const problem& p, operands& x) {
+    omp_set_num_threads(p.threads);  // a primitive is laid out for the threads there are when it is made
     const auto type = p.type == dtype::bf16 ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32;
     const auto f32 = dnnl::memory::data_type::f32;
     const dims::value_type G = p.G, R = p.H / p.G, N = p.N, M = p.M, D = p.D;
@@ -42,11 +44,6 @@ job prepare(const problem& p, operands& x) {
 
     dnnl::primitive_attr scaled;
     scaled.set_output_scales(0, {static_cast<float>(p.scale())});
-    dnnl::post_ops add;
-    if (!p.full()) {
-        add.append_binary(dnnl::algorithm::binary_add, bias);
-        scaled.set_post_ops(add);
-    }
     s->products = dnnl::matmul({{queries, keys, scores}, scaled, s->engine});
     s->weights = dnnl::softmax_v2_forward(
         {{dnnl::prop_kind::forward_inference, dnnl::algorithm::softmax_accurate, scores, weights, 3}, s->engine});
@@ -58,7 +55,8 @@ job prepare(const problem& p, operands& x) {
     if (const std::uint8_t* visible = x.dense(p)) {
         for (index_t i = 0; i < N * M; ++i)
             s->bias.push_back(visible[i] ? 0.0f : -std::numeric_limits<float>::infinity());
-        s->of_products.insert({DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1, memory(bias, s->bias.data())});
+        s->masking = dnnl::binary({{dnnl::algorithm::binary_add, scores, bias, scores}, s->engine});
+        s->of_masking = {{DNNL_ARG_SRC_0, logits}, {DNNL_ARG_SRC_1, memory(bias, s->bias.data())}, {DNNL_ARG_DST, logits}};
     }
     s->of_weights = {{DNNL_ARG_SRC, logits}, {DNNL_ARG_DST, probabilities}};
     s->of_values = {{DNNL_ARG_SRC, probabilities},
@@ -67,6 +65,7 @@ job prepare(const problem& p, operands& x) {
     return [s, workers = p.threads] {
         omp_set_num_threads(workers);
         s->products.execute(s->stream, s->of_products);
+        if (!s->bias.empty()) s->masking.execute(s->stream, s->of_masking);
         s->weights.execute(s->stream, s->of_weights);
         s->values.execute(s->stream, s->of_values);
         s->stream.wait();
