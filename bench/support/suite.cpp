@@ -68,7 +68,7 @@ std::vector<suite_row> short_suite() {
     }
     for (const pattern& what : {full, causal_mask})
         for (dtype type : every_type)
-            for (index_t N : {256, 2048}) b.heed(square(what, type, 128, N, 4));
+            for (index_t N : {64, 256, 1024, 2048}) b.heed(square(what, type, 128, N, 4));
     for (index_t D : {32, 64, 80, 128, 256}) b.heed(square(full, dtype::f32, D, 1024, 8));
     for (const pattern& what : {full, causal_mask}) b.everyone(square(what, dtype::f32, 64, 2048, 8, 2));
     b.heed(square(full, dtype::f32, 64, 8192, 1));
