@@ -3,7 +3,11 @@
 
 #include "core/config.hpp"
 #include "core/context.hpp"
+#include "core/random.hpp"
 #include "core/threads.hpp"
 #include "core/view.hpp"
 #include "engine/attention.hpp"
+#include "engine/merge.hpp"
+#include "interop/eigen.hpp"
+#include "ops/rotary.hpp"
 #include "policy/masks.hpp"

@@ -97,3 +97,9 @@ private:
 };
 
 }  // namespace test
+
+/// A tensor is an operand, as any type of a user's own can be.
+template <class T>
+struct heed::viewable<test::tensor<T>> {
+    static auto view_of(auto& t) { return t.v(); }
+};

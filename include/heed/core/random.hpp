@@ -40,12 +40,13 @@ public:
     constexpr double uniform(std::uint64_t i) const { return static_cast<double>(bits(i) >> 11) * 0x1p-53; }
     /// Uniform in [first, last); last > first. The bias is below (last - first) / 2^64.
     constexpr index_t integer(std::uint64_t i, index_t first, index_t last) const {
-        const auto span = static_cast<std::uint64_t>(last - first);
+        const auto span = static_cast<std::uint64_t>(last) - static_cast<std::uint64_t>(first);
         const auto r = block(i);  // the high half of bits * span, by two 32-bit digits
         const std::uint64_t low = (r[0] * (span & 0xffffffff)) >> 32;
         const std::uint64_t middle = r[1] * (span & 0xffffffff) + low;
         const std::uint64_t cross = r[0] * (span >> 32) + (middle & 0xffffffff);
-        return first + static_cast<index_t>(r[1] * (span >> 32) + (middle >> 32) + (cross >> 32));
+        const std::uint64_t step = r[1] * (span >> 32) + (middle >> 32) + (cross >> 32);
+        return static_cast<index_t>(static_cast<std::uint64_t>(first) + step);
     }
     /// Normal with mean 0 and variance 1 (Box-Muller).
     double normal(std::uint64_t i) const {

@@ -122,6 +122,8 @@ struct viewable;
 
 template <class T>
 constexpr auto as_view(T&& operand) {
+    static_assert(requires { viewable<std::remove_cvref_t<T>>::view_of(operand); },
+                  "heed: an operand is neither a view nor of a type that heed::viewable knows");
     return viewable<std::remove_cvref_t<T>>::view_of(operand);
 }
 template <class T, std::size_t Rank>

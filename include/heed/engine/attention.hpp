@@ -147,8 +147,12 @@ private:
         r.l = s.l + u * shape::most_rows;
         r.seen = 0;
         const index_t width = r.width(L);
-        const Q* from = &x.q.data[b * x.q.strides[0] + h * x.q.strides[1] + first * x.q.strides[2]];
-        pack_queries<A, Op>(from, x.q.strides[2], x.q.strides[3], n, x.D(), width, panel_factor(), r.q);
+        const Q* from = x.q.data + b * x.q.strides[0] + h * x.q.strides[1] + first * x.q.strides[2];
+        if constexpr (Op::step == 1)
+            pack_panel<A>(scaled_rows<T, Q>{from, x.q.strides[2], x.q.strides[3], panel_factor()}, n, x.D(), width, r.q);
+        else
+            pack_panel<A>(paired_rows{from, x.q.strides[2], x.q.strides[3], x.D()}, n, ceil_div(x.D(), 2), width,
+                          reinterpret_cast<float*>(r.q));
         std::fill_n(r.o, x.E() * width, T(0));
         std::fill_n(r.m, width, no_maximum<T>);
         std::fill_n(r.l, width, T(0));
@@ -249,7 +253,7 @@ private:
                 }
             }
         }
-        O* to = &x.o.data[r.at.b * x.o.strides[0] + r.at.h * x.o.strides[1] + row0 * x.o.strides[2]];
+        O* to = x.o.data + r.at.b * x.o.strides[0] + r.at.h * x.o.strides[1] + row0 * x.o.strides[2];
         unpack_panel<A>(r.o, width, by, n, x.E(), to, x.o.strides[2], x.o.strides[3]);
     }
 

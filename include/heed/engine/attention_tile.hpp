@@ -144,7 +144,7 @@ HEED_INLINE void logits(register_tile<P, Tiling::keys, C>& s, const row_block<T,
         const index_t from = depth * r / K, to = depth * (r + 1) / K;
         // A K-th of the depth is stepped through while one key of the next micro-block is asked for.
         const prefetch ahead{address(k, (K + r) * tile.k_stride), K * static_cast<index_t>(sizeof *k)};
-        multiply<Op>(s, k + from, tile.k_stride, constant<1>{}, block.q + from * C * L, to - from, ahead);
+        multiply<Op>(s, k + from, tile.k_stride, static_index<1>{}, block.q + from * C * L, to - from, ahead);
         meanwhile(r);
     }
     if constexpr (Op::step > 1) {
@@ -192,7 +192,7 @@ HEED_NOINLINE void add_values(const key_tile<Op>& tile, index_t e, const typenam
     for (int x = 0; x < run_count; ++x) {
         const typename Op::scalar* v = tile.v + runs[x].key * tile.v_stride + e;
         const prefetch ahead{address(v, line), tile.v_stride * static_cast<index_t>(sizeof *v)};
-        multiply<Op>(acc, v, constant<1>{}, tile.v_stride, p + runs[x].row * width, runs[x].count, ahead);
+        multiply<Op>(acc, v, static_index<1>{}, tile.v_stride, p + runs[x].row * width, runs[x].count, ahead);
     }
     acc.store_rows(o + e * width, width);
 }
@@ -302,7 +302,7 @@ HEED_NOINLINE void observe_keys_of(const row_block<T, typename Op::scalar>& bloc
     register_tile<P, K, C> s;
     s.clear();
     const index_t first = at.block * K;
-    multiply<Op>(s, tile.k + first * tile.k_stride, tile.k_stride, constant<1>{}, block.q, ceil_div(D, Op::step), {});
+    multiply<Op>(s, tile.k + first * tile.k_stride, tile.k_stride, static_index<1>{}, block.q, ceil_div(D, Op::step), {});
     const P to_natural(factor / panel_factor), hidden(-std::numeric_limits<T>::infinity());
     s.store_rows(out, C * L);
     for (int r = 0; r < K; ++r)

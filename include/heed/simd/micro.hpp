@@ -22,7 +22,7 @@ template <class A>
 inline constexpr int tile_scalars = vector_registers<A> >= 32 ? 8 : 4;
 
 template <int N>
-using constant = std::integral_constant<index_t, N>;
+using static_index = std::integral_constant<index_t, N>;
 
 /// One step of depth is one element: T * T + T.
 template <class T, class A>
@@ -149,7 +149,7 @@ struct prefetch {
     index_t bytes = 0;  // between steps
 };
 
-/// The micro-kernel. `rs` and `ts` are strides in scalars: an index, or constant<1> where the axis is contiguous.
+/// The micro-kernel. `rs` and `ts` are strides in scalars: an index, or static_index<1> where the axis is contiguous.
 template <class Op, int R, int C, class RowStride, class DepthStride>
 HEED_INLINE void multiply(register_tile<typename Op::accumulator, R, C>& acc, const typename Op::scalar* a,
                           RowStride rs, DepthStride ts, const typename Op::scalar* panel, index_t depth,

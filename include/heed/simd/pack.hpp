@@ -87,7 +87,8 @@ struct pack {
     friend HEED_INLINE mask_type operator>(const pack& a, const pack& b) { return mask_type(a.raw > b.raw); }
     friend HEED_INLINE mask_type operator>=(const pack& a, const pack& b) { return mask_type(a.raw >= b.raw); }
     friend HEED_INLINE mask_type operator==(const pack& a, const pack& b) { return mask_type(a.raw == b.raw); }
-    friend HEED_INLINE mask_type operator!=(const pack& a, const pack& b) { return mask_type(a.raw != b.raw); }
+    // Not xsimd's, which calls NaN != x false on AVX-512 in version 8.
+    friend HEED_INLINE mask_type operator!=(const pack& a, const pack& b) { return !(a == b); }
 
     // The verbs of <cmath>, so that a functor is written once for numbers and packs. fma(a, b, c) = a * b + c.
     friend HEED_INLINE pack fma(const pack& a, const pack& b, const pack& c) {
@@ -237,7 +238,7 @@ HEED_INLINE pack<T, A> scale_by_power(const pack<T, A>& p, const pack<T, A>& n) 
         constexpr int mantissa = sizeof(T) == 4 ? 23 : 52;
         using integer = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
         const raw shifted = (max(pack<T, A>(-bias), n) + pack<T, A>(bias + magic)).raw;
-#if XSIMD_VERSION_MAJOR >= 10
+#if XSIMD_VERSION_MAJOR >= 11
         return pack<T, A>(p.raw * xsimd::bitwise_cast<T>(xsimd::bitwise_cast<integer>(shifted) << mantissa));
 #else
         using integers = xsimd::batch<integer, A>;

@@ -7,7 +7,7 @@ namespace heed::inline HEED_ABI {
 
 /// x[r] lane c becomes x[c] lane r.
 template <class T, class A>
-HEED_INLINE void transpose(pack<T, A> (&x)[pack<T, A>::size]) {
+HEED_INLINE void transpose(pack<T, A> (&x)[static_cast<std::size_t>(lanes<T, A>)]) {
     using P = pack<T, A>;
     constexpr int L = lanes<T, A>;
 #if defined(__AVX512F__)

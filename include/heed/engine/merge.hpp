@@ -1,0 +1,81 @@
+// merge(into, parts...): joins attention over disjoint sets of keys, from each part's output and log-sum-exp.
+//
+//   lse = log sum_p exp(lse_p)      o = sum_p exp(lse_p - lse) o_p
+// Associative and commutative to rounding; a part that saw no key (lse -inf) is the identity and its o is not read.
+// Split keys, cached prefixes and ring steps are merges; the engine's own partials (m, l, o) are the same monoid.
+#pragma once
+
+#include <cmath>
+#include <limits>
+
+#include "../core/half.hpp"
+#include "../core/view.hpp"
+
+namespace heed::inline HEED_ABI {
+
+/// What attention over some keys leaves: o (B, H, N, E) and lse (B, H, N), natural log.
+template <class O, class L>
+struct partial {
+    view<O, 4> o;
+    view<L, 3> lse;
+    partial(view<O, 4> output, view<L, 3> log_sums) : o(output), lse(log_sums) {}
+};
+
+namespace detail {
+
+template <class O, class L>
+void check_partial(const partial<O, L>& p, const extents<4>& shape, const char* name) {
+    static constexpr const char* op = "merge";
+    for (std::size_t a = 0; a < 4; ++a)
+        require_shape(p.o.shape[a] == shape[a], op, name, " has extent ", p.o.shape[a], " on axis ", a,
+                      ", the result has ", shape[a]);
+    for (std::size_t a = 0; a < 3; ++a)
+        require_shape(p.lse.shape[a] == shape[a], op, "lse of ", name, " has extent ", p.lse.shape[a], " on axis ", a,
+                      ", the result has ", shape[a]);
+}
+
+}  // namespace detail
+
+/// into = the merge of the parts. `into` may be one of the parts, exactly; it must not overlap them otherwise.
+/// Throws shape_error before anything is written.
+template <class O, class L, class... Part>
+void merge(const partial<O, L>& into, const Part&... parts) {
+    static_assert(sizeof...(Part) >= 1, "heed: merge of nothing");
+    using T = accumulator<std::remove_const_t<O>, typename decltype(Part::o)::value_type...>;
+    detail::check_partial(into, into.o.shape, "the result");
+    (detail::check_partial(parts, into.o.shape, "a part"), ...);
+    const auto apart = [&](const auto& part) {
+        const bool same = static_cast<const void*>(part.o.data) == static_cast<const void*>(into.o.data) &&
+                          part.o.strides == into.o.strides;
+        require_shape(same || !overlap(part.o, into.o), "merge", "the result overlaps a part in memory");
+    };
+    (apart(parts), ...);
+    const auto [B, H, N, E] = into.o.shape;
+    constexpr double none = -std::numeric_limits<double>::infinity();
+    constexpr int count = sizeof...(Part);
+    for (index_t b = 0; b < B; ++b)
+        for (index_t h = 0; h < H; ++h)
+            for (index_t n = 0; n < N; ++n) {
+                const double logs[count] = {static_cast<double>(parts.lse(b, h, n))...};
+                double top = none, sum = 0;
+                for (double x : logs)
+                    if (x > top || x != x) top = x;  // a NaN stays
+                for (double x : logs) sum += x == none ? 0.0 : std::exp(x - top);
+                T share[count];
+                for (int p = 0; p < count; ++p)
+                    share[p] = logs[p] == none ? T(0) : static_cast<T>(std::exp(logs[p] - top) / sum);
+                for (index_t e = 0; e < E; ++e) {
+                    T o = 0;
+                    int p = 0;
+                    const auto add = [&](const auto& part) {
+                        if (logs[p] != none) o += share[p] * static_cast<T>(part.o(b, h, n, e));
+                        ++p;
+                    };
+                    (add(parts), ...);
+                    into.o(b, h, n, e) = static_cast<O>(o);
+                }
+                into.lse(b, h, n) = static_cast<L>(top == none ? none : top + std::log(sum));
+            }
+}
+
+}  // namespace heed::inline HEED_ABI
