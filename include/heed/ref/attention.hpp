@@ -2,8 +2,9 @@
 //
 //   x = scale q.k -> score -> mask (hidden: -inf) -> p = weight(x) -> o = sum over visible j of p_j v_j
 //
-// Rows are (b, h, i); query head h reads key head h / (H / G). A row without a visible key gives o = 0 and lse = -inf (with a sink, which is always visible and has no value: the sink),
-// whatever the values are; hidden keys and values touch nothing; NaN and inf in visible ones propagate.
+// Rows are (b, h, i); query head h reads key head h / (H / G). A row without a visible key gives o = 0 and lse = -inf,
+// whatever the values are (lse = the sink where there is one: it is always visible and has no value); hidden keys and
+// values touch nothing; NaN and inf in visible ones propagate.
 #pragma once
 
 #include <cmath>
