@@ -292,7 +292,7 @@ HEED_NOINLINE void attend_tile(row_block<T, Panel>& block, const key_tile<Op>& t
 
 /// The four stages of one micro-block, [key][row], `size` elements apart from `out` on, in natural units.
 template <class A, class T, class Op, int C, class Score, class Mask, class Weight>
-HEED_NOINLINE void observe_keys_of(const row_block<T, typename Op::scalar>& block, const key_tile<Op>& tile,
+HEED_NOINLINE void observe_block(const row_block<T, typename Op::scalar>& block, const key_tile<Op>& tile,
                                    const visible_keys& at, index_t D, T factor, T panel_factor, const Score& score,
                                    const Mask& mask, const Weight& weight, T* out, index_t size) {
     using shape = tiling<A, T>;
