@@ -17,10 +17,9 @@ struct nearby {
     auto operator()(auto x, const where& p) const { return x - w * abs(p.gap(x)); }
 };
 
-constexpr index_t N = 300, D = 32;
-
 template <class T>
 struct sequence {
+    static constexpr index_t N = 300, D = 32;
     std::vector<T> qs = std::vector<T>(N * D), ks = qs, vs = std::vector<T>(N), os = vs;
     view<T> q = heads(qs.data(), {1, 1, N, D}), k = heads(ks.data(), {1, 1, N, D});
     view<T> v = heads(vs.data(), {1, 1, N, 1}), o = heads(os.data(), {1, 1, N, 1});
@@ -59,7 +58,7 @@ struct sequence {
 int main() {
     sequence<float> f;
     sequence<double> d;
-    const double usual = 1 / std::sqrt(double(D));
+    const double usual = 1 / std::sqrt(double(f.D));
     const nearby near{0.05f};
     double worst = f.look("no score", usual, identity{});
     worst = std::max(worst, f.look("nearby", usual, near, near));
