@@ -98,6 +98,7 @@ struct pack {
     friend HEED_INLINE pack max(const pack& a, const pack& b) { return pack(xsimd::max(a.raw, b.raw)); }
     friend HEED_INLINE pack min(const pack& a, const pack& b) { return pack(xsimd::min(a.raw, b.raw)); }
     friend HEED_INLINE pack abs(const pack& a) { return pack(xsimd::abs(a.raw)); }
+    friend HEED_INLINE pack copysign(const pack& a, const pack& b) { return pack(xsimd::copysign(a.raw, b.raw)); }
     friend HEED_INLINE pack sqrt(const pack& a) { return pack(xsimd::sqrt(a.raw)); }
     friend HEED_INLINE pack select(const mask_type& m, const pack& a, const pack& b) {
         return pack(xsimd::select(m.raw, a.raw, b.raw));
