@@ -3,7 +3,8 @@
 //   x = scale q.k -> score -> mask (hidden: -inf) -> p = weight(x) -> o = sum over visible j of p_j v_j
 //
 // Rows are (b, h, i); query head h reads key head h / (H / G). A row without a visible key gives o = 0 and lse = -inf,
-// whatever the values are; hidden keys and values touch nothing; NaN and inf in visible ones propagate.
+// whatever the values are (lse = the sink where there is one: it is always visible and has no value); hidden keys and
+// values touch nothing; NaN and inf in visible ones propagate.
 #pragma once
 
 #include <cmath>
@@ -63,13 +64,13 @@ void weigh(logit_row<Real>& x, const options<Real>& with, index_t h) {
         empty = false;
         if (x.masked[j] > x.max || std::isnan(x.masked[j])) x.max = x.masked[j];  // a NaN stays
     }
-    if (empty) return;
+    const bool sinks = !with.weight && !with.sink.empty() && with.sink[h] != -inf;
+    if (empty && !sinks) return;
     if (with.weight) {
         for (std::size_t j = 0; j < M; ++j)
             if (x.seen[j]) x.probability[j] = with.weight(x.masked[j]);
         return;
     }
-    const bool sinks = !with.sink.empty();
     const Real top = sinks && with.sink[h] > x.max ? with.sink[h] : x.max;
     Real sum = sinks ? std::exp(with.sink[h] - top) : Real(0);
     for (std::size_t j = 0; j < M; ++j)
