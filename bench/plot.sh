@@ -40,7 +40,7 @@ lines_of() {  # plot, filter and label in terms of the fields of a row
         print $4, $10 / 1e9 >(folder "/" plot "." label)
     }' "$data/rows"
     [ -f "$data/$1.labels" ] || : >"$data/$1.labels"
-    while read -r label; do sort -n -o "$data/$1.$label" "$data/$1.$label"; done <"$data/$1.labels"
+    while read -r label; do sort -u -k1,1n -o "$data/$1.$label" "$data/$1.$label"; done <"$data/$1.labels"
 }
 draw_lines() {  # plot
     curves=""
