@@ -28,7 +28,8 @@ struct lane {
     index_t calls = 1;  // of one round: enough for the clock
     std::vector<double> seconds, peak;
 
-    explicit lane(suite_row r) : row(std::move(r)), data(std::make_unique<operands>(row.what)), job(check_in(row, *data)) {}
+    explicit lane(suite_row r)
+        : row(std::move(r)), data(std::make_unique<operands>(row.what)), job(check_in(row, *data)) {}
 
     double flops() const { return row.what.flops(job.area); }
     double of_peak() const {
@@ -107,8 +108,10 @@ public:
             missed += !met(e.bar);
             const char* sign = e.direction == wanted::at_least ? ">=" : "<=";
             std::printf("| %s | %s %.4g | %.4g | %.3g | %s%s%s |\n", e.what.c_str(), sign, e.bar, e.aim, e.measured,
-                        met(e.aim) ? "aim met" : met(e.bar) ? "met" : "MISSED", e.note.empty() ? "" : "; ",
-                        e.note.c_str());
+                        met(e.aim)   ? "aim met"
+                        : met(e.bar) ? "met"
+                                     : "MISSED",
+                        e.note.empty() ? "" : "; ", e.note.c_str());
         }
         return missed ? 1 : 0;
     }
@@ -133,9 +136,9 @@ void peaks(bars_table& table) {
         double least, aim;
     };
     const bar bars[] = {
-        {full, 128, 2048, 0.88, 0.93},        {full, 128, 8192, 0.88, 0.93},        {full, 64, 2048, 0.84, 0.90},
-        {full, 64, 8192, 0.84, 0.90},         {causal_mask, 128, 2048, 0.84, 0.90}, {causal_mask, 128, 8192, 0.84, 0.90},
-        {causal_mask, 64, 2048, 0.80, 0.87},  {causal_mask, 64, 8192, 0.80, 0.87},  {full, 64, 256, 0.72, 0.80},
+        {full, 128, 2048, 0.88, 0.93},       {full, 128, 8192, 0.88, 0.93},        {full, 64, 2048, 0.84, 0.90},
+        {full, 64, 8192, 0.84, 0.90},        {causal_mask, 128, 2048, 0.84, 0.90}, {causal_mask, 128, 8192, 0.84, 0.90},
+        {causal_mask, 64, 2048, 0.80, 0.87}, {causal_mask, 64, 8192, 0.80, 0.87},  {full, 64, 256, 0.72, 0.80},
     };
     for (const bar& b : bars) {
         std::vector<lane> lanes;
@@ -197,8 +200,8 @@ void masks(bars_table& table) {
         return std::pair(right ? most : 1e9, name);
     };
     const auto usual = worst(false), with_short = worst(true);
-    table.add("time over area, the worst of the masks, N 8192, documents of 1024", 1.25, 1.1, usual.first, wanted::at_most,
-              usual.second);
+    table.add("time over area, the worst of the masks, N 8192, documents of 1024", 1.25, 1.1, usual.first,
+              wanted::at_most, usual.second);
     table.add("the same, documents of 160", 2.0, 2.0, with_short.first, wanted::at_most, with_short.second);
 }
 
