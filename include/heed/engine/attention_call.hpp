@@ -76,7 +76,8 @@ struct attention_call {
 
     index_t tasks() const { return x.B() * x.G() * cut.tasks_per_group; }
     index_t key_tasks() const { return keys_observed ? x.B() * x.H() * ceil_div(x.M(), shape::tile_keys) : 0; }
-    index_t sums() const { return keys_observed ? x.B() * x.H() * x.N() : 0; }
+    /// Kept for a second walk that starts anew: per row the reference m and the inverse of l.
+    index_t kept_sums() const { return keys_observed ? 2 * x.B() * x.H() * x.N() : 0; }
     space carve(carver& from) const { return space(from, cut.units_per_task, x.D(), x.E(), observed_at_all); }
     std::size_t worker_bytes() const {
         carver count;
@@ -86,7 +87,7 @@ struct attention_call {
     template <executor E>
     std::size_t scratch_bytes(E& pool) const {
         carver shared;
-        shared.take<T>(sums());
+        shared.take<T>(kept_sums());
         const index_t crew = workers(pool, std::max(tasks(), key_tasks()));
         return shared.used() + static_cast<std::size_t>(crew) * worker_bytes();
     }
@@ -103,16 +104,16 @@ struct attention_call {
     template <executor E>
     void run(E& pool, std::byte* memory) const {
         carver shared(memory);
-        T* log_sums = shared.take<T>(sums());
+        T* sums = shared.take<T>(kept_sums());
         const auto space_of = [&](index_t worker) {
             carver own(memory + shared.used() + static_cast<std::size_t>(worker) * worker_bytes());
             return carve(own);
         };
         const index_t all = tasks();
         // Last rows first: under a causal mask they are the longest tasks.
-        for_tasks(pool, all, [&](index_t t, index_t w) { attend(all - 1 - t, space_of(w), log_sums); });
+        for_tasks(pool, all, [&](index_t t, index_t w) { attend(all - 1 - t, space_of(w), sums); });
         if constexpr (keys_observed)
-            for_tasks(pool, key_tasks(), [&](index_t t, index_t w) { observe_keys(t, space_of(w), log_sums); });
+            for_tasks(pool, key_tasks(), [&](index_t t, index_t w) { observe_keys(t, space_of(w), sums); });
     }
 
 private:
@@ -120,6 +121,11 @@ private:
     T panel_factor() const { return Op::step > 1 ? T(1) : product_factor(); }
     T product_factor() const {
         return static_cast<T>(factor * (map::trivial && Weight::normalised ? log2_e<double> : 1.0));
+    }
+    /// From panel units to those of the logits.
+    T natural_factor() const {
+        if (Op::step > 1) return static_cast<T>(factor);
+        return map::trivial && Weight::normalised ? ln_2<T> : T(1);
     }
     map logits_map() const {
         if constexpr (map::trivial)
@@ -152,7 +158,7 @@ private:
         std::fill_n(r.l, width, T(0));
     }
 
-    void attend(index_t task, const space& s, T* log_sums) const {
+    void attend(index_t task, const space& s, T* sums) const {
         const index_t within = task % cut.tasks_per_group, bg = task / cut.tasks_per_group;
         const index_t b = bg / x.G(), g = bg % x.G();
         const index_t first = within * cut.units_per_task;
@@ -174,7 +180,7 @@ private:
                 attend(blocks[u], tiles, plan, s.p);
             }
         });
-        for (index_t u = 0; u < count; ++u) finish(blocks[u], log_sums);
+        for (index_t u = 0; u < count; ++u) finish(blocks[u], sums);
         if constexpr (rows_observed) observe_rows(blocks, count, tiles, s);
     }
 
@@ -221,7 +227,7 @@ private:
     }
 
     /// o = O / l, or 0 where no key was visible; the sink joins the sum here; lse is reported.
-    void finish(block& r, T* log_sums) const {
+    void finish(block& r, T* sums) const {
         constexpr index_t L = shape::lanes;
         const index_t n = r.at.size(), width = r.width(L), row0 = r.at.first - r.at.shift;
         alignas(64) T by[shape::most_rows];
@@ -240,10 +246,12 @@ private:
                 };
                 std::apply([&](const auto&... probe) { (report(probe), ...); }, probes);
                 if constexpr (observed_at_all) {
-                    // The base-2 log of the sum replaces m: what the second walk subtracts.
-                    const T base = empty ? no_maximum<T> : r.m[l] + static_cast<T>(std::log2(r.l[l]));
-                    r.m[l] = base;
-                    if constexpr (keys_observed) log_sums[(r.at.b * x.H() + r.at.h) * x.N() + row0 + l] = base;
+                    r.l[l] = by[l];  // what the second walk multiplies by
+                    if constexpr (keys_observed) {
+                        T* const sum = sums + 2 * ((r.at.b * x.H() + r.at.h) * x.N() + row0 + l);
+                        sum[0] = r.m[l];
+                        sum[1] = by[l];
+                    }
                 }
             }
         }
@@ -281,7 +289,7 @@ private:
     }
 
     /// The same for probes that sum over rows: one task owns a tile of keys and meets all rows in order.
-    void observe_keys(index_t task, const space& s, const T* log_sums) const {
+    void observe_keys(index_t task, const space& s, const T* sums) const {
         const index_t tiles_per_head = ceil_div(x.M(), shape::tile_keys);
         const index_t bh = task / tiles_per_head, b = bh / x.H(), h = bh % x.H();
         const index_t first = task % tiles_per_head * shape::tile_keys;
@@ -294,7 +302,11 @@ private:
         for (index_t at = 0; at < cut.blocks_per_head; ++at) {
             block r;
             start(r, b, h, cut.packs(at, x.N(), shape::lanes), s, 0);
-            std::copy_n(log_sums + bh * x.N() + r.at.first - shift, r.at.size(), r.m);
+            for (index_t l = 0; l < r.at.size(); ++l) {
+                const T* sum = sums + 2 * (bh * x.N() + r.at.first - shift + l);
+                r.m[l] = sum[0];
+                r.l[l] = sum[1];
+            }
             observe<false>(r, tiles, s);
         }
     }
@@ -318,7 +330,7 @@ private:
         for (int e = 0; e < plan.count; ++e) {
             const auto with = [&](auto packs) {
                 observe_block<A, T, Op, packs>(r, tiles.tile(), plan.at[e], x.D(),
-                                                 static_cast<T>(factor), panel_factor(), score, mask, weight,
+                                                 natural_factor(), score, mask, weight,
                                                  s.observed, size);
             };
             r.packs == 1   ? with(std::integral_constant<int, 1>{})

@@ -95,7 +95,7 @@ struct entropy {
         for (int c = 0; c < o.keys; ++c)
             for (int r = 0; r < o.rows; ++r) {
                 const X p = o.probability[c * o.stride + r];
-                if (p > 0) out(o.b, o.h, o.row + r) -= static_cast<T>(p * std::log(p));
+                if (p != 0) out(o.b, o.h, o.row + r) -= static_cast<T>(p * std::log(p));
             }
     }
 };

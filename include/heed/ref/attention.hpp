@@ -105,7 +105,7 @@ void attention_loops(const view<Q>& q, const view<K>& k, const view<V>& v, const
     require_shape(
         k.shape == extents<4>{B, G, M, D} && v.shape == extents<4>{B, G, M, E} && o.shape == extents<4>{B, H, N, E},
         "ref::attention", "shapes of q, k, v, o do not fit");
-    const Real scale = with.scale.value_or(1 / std::sqrt(static_cast<Real>(D)));
+    const Real scale = with.scale.value_or(D > 0 ? 1 / std::sqrt(static_cast<Real>(D)) : Real(1));
     const index_t offset = with.offset.value_or(M - N);
     if (to.key_mass.data)
         for (index_t b = 0; b < B; ++b)
