@@ -42,10 +42,10 @@ struct call {
     bool causal = false;
     index_t left = -1, right = -1;  // -1: open
     index_t offset = 0;
-    view<const real> bias;       // of the mask, if additive
-    view<const bool> visible;    // of the mask, if boolean
-    std::vector<index_t> keys;   // per sequence: keys before the padding
-    view<T> logits;              // qk_matmul_output, if wanted
+    view<const real> bias;      // of the mask, if additive
+    view<const bool> visible;   // of the mask, if boolean
+    std::vector<index_t> keys;  // per sequence: keys before the padding
+    view<T> logits;             // qk_matmul_output, if wanted
     int mode = 0;
 };
 
@@ -91,8 +91,7 @@ operand<T> joined(const operand<T>& past, const operand<T>& now, const std::stri
     for (index_t b = 0; b < B; ++b)
         for (index_t g = 0; g < G; ++g)
             for (index_t j = 0; j < P + S; ++j)
-                for (index_t d = 0; d < D; ++d)
-                    x.at(b, g, j, d) = j < P ? past.at(b, g, j, d) : now.at(b, g, j - P, d);
+                for (index_t d = 0; d < D; ++d) x.at(b, g, j, d) = j < P ? past.at(b, g, j, d) : now.at(b, g, j - P, d);
     return x;
 }
 

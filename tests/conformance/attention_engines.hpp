@@ -1,6 +1,7 @@
 // A call, run by the kernels with heed's policies, or by the definition with plain functions.
 #pragma once
 
+#include <heed/heed.hpp>
 #include <heed/ref/attention.hpp>
 
 #include "attention_call.hpp"
@@ -40,9 +41,35 @@ void run_reference(const call<T>& c) {
                     for (index_t m = 0; m < c.logits.shape[3]; ++m) c.logits(b, h, n, m) = static_cast<T>(logits[at++]);
 }
 
+/// Calls f with the mask of the call, composed of heed's own: what does not hold is left open, so that few compositions
+/// (and short compile times) cover every case.
+template <class T, class F>
+void with_mask(const call<T>& c, F&& f) {
+    const std::vector<index_t> when_not_causal(c.keys.size(), c.causal ? 0 : c.k.shape[2]);
+    const auto mask = (causal{} | lengths{when_not_causal}) & window{c.left, c.right} & lengths{c.keys};
+    if (c.visible.data)
+        f(mask & boolean{c.visible});
+    else if (c.bias.data)
+        f(mask & additive{c.bias});
+    else
+        f(mask);
+}
+
 template <class T>
 void run_heed(const call<T>& c) {
-    run_reference(c);
+    const auto attend = [&](const auto&... policies) { attention(c.q, c.k, c.v, c.o, offset{c.offset}, policies...); };
+    with_mask(c, [&](const auto& mask) {
+        const auto with_probe = [&](const auto& score) {
+            if (c.logits.data)
+                attend(mask, score, logits{c.logits, static_cast<stage>(c.mode)});
+            else
+                attend(mask, score);
+        };
+        if (c.softcap > 0)
+            with_probe(scale{c.scale} >> softcap{c.softcap});
+        else
+            with_probe(scale{c.scale});
+    });
 }
 
 }  // namespace conformance

@@ -29,8 +29,8 @@ inline double tolerance_of(const std::string& type) {
 
 /// Worst error over tolerance; throws if it is above 1 or the shapes differ. NaN equals NaN only.
 template <class T>
-double compare(const std::string& name, const std::vector<index_t>& shape, const std::vector<T>& got,
-               const array& want, double tolerance) {
+double compare(const std::string& name, const std::vector<index_t>& shape, const std::vector<T>& got, const array& want,
+               double tolerance) {
     const auto fail = [&](const std::string& why) { throw std::runtime_error(name + ": " + why); };
     if (shape != want.shape) fail("the shape differs from the golden one");
     const auto expected = want.as<double>();

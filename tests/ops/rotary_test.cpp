@@ -112,7 +112,7 @@ TEST(rotary, pairings_differ_by_a_permutation_of_channels) {
     rotary(x.v(), half.v(), rotated{width}, half_split{});
     rotary(permuted.v(), inter.v(), rotated{width}, interleaved{});
     x.each([&](index_t b, index_t h, index_t n, index_t d) {
-        EXPECT_FLOAT_EQ(inter(b, h, n, d), half(b, h, n, from(d)));
+        EXPECT_NEAR(inter(b, h, n, d), half(b, h, n, from(d)), allowed<float>(4));
     });
 }
 
@@ -230,11 +230,14 @@ TEST(rotary, bad_arguments_are_named_before_anything_is_written) {
     refuses<shape_error>([&] { rotary(x.v(), o.v(), cache(9, 2)); }, "the cache holds 2 pairs, 3 turn");
     refuses<argument_error>([&] { rotary(x.v(), o.v(), cache(2, 3)); }, "position 2 of a cache of 2");
     refuses<argument_error>([&] { rotary(x.v(), o.v(), cache(9, 3), offset{-1}); }, "position -1 of a cache of 9");
-    refuses<shape_error>([&] { rotary(x.v(), o.v(), positions{dense(ids.data(), {1, 2})}); }, "positions are of (1, 2)");
     refuses<shape_error>(
         [&] {
-            rotary(x.v(), o.v(),
-                   rotary_cache{dense(table.data(), {1, 4, 3}), dense(table.data(), {1, 4, 3})});
+            rotary(x.v(), o.v(), positions{dense(ids.data(), {1, 2})});
+        },
+        "positions are of (1, 2)");
+    refuses<shape_error>(
+        [&] {
+            rotary(x.v(), o.v(), rotary_cache{dense(table.data(), {1, 4, 3}), dense(table.data(), {1, 4, 3})});
         },
         "the cache is of (1, 4) tokens, x of (1, 3)");
     const double few[2] = {1, 1};

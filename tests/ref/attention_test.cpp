@@ -17,9 +17,9 @@ constexpr double inf = std::numeric_limits<double>::infinity();
 struct small {
     tensor<double> q{{1, 1, 2, 1}}, k{{1, 1, 3, 1}}, v{{1, 1, 3, 1}}, o{{1, 1, 2, 1}};
     small() {
-        q.fill([](index_t i) { return i + 1; });         // 1, 2
+        q.fill([](index_t i) { return i + 1; });            // 1, 2
         k.fill([](index_t i) { return std::log(i + 1); });  // 0, ln 2, ln 3
-        v.fill([](index_t i) { return 10 * (i + 1); });  // 10, 20, 30
+        v.fill([](index_t i) { return 10 * (i + 1); });     // 10, 20, 30
     }
 };
 

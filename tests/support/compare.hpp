@@ -62,9 +62,9 @@ testing::AssertionResult within_rule(const tensor<O>& got, const tensor<N>& naiv
     const double bound =
         allow.factor * naive_worst + (allow.floor > 0 ? allow.floor : floor_of<T, O>()) * std::max(largest, 1e-30);
     if (worst > bound)
-        return testing::AssertionFailure() << place() << " got " << value(got) << ", defined as " << value(exact)
-                                           << ": error " << worst << ", naive error " << naive_worst << ", bound "
-                                           << bound;
+        return testing::AssertionFailure()
+               << place() << " got " << value(got) << ", defined as " << value(exact) << ": error " << worst
+               << ", naive error " << naive_worst << ", bound " << bound;
     return testing::AssertionSuccess();
 }
 

@@ -84,7 +84,8 @@ private:
             if (!attributes_.emplace(word[1], text).second) fail();
         } else if ((word[0] == "in" || word[0] == "out") && (word.size() == 4 || word.size() == 5)) {
             auto& side = word[0] == "in" ? inputs_ : outputs_;
-            if (!side.emplace(word[1], declared{word[2], word.size() == 5 ? word[3] : "", word.back(), {}}).second) fail();
+            if (!side.emplace(word[1], declared{word[2], word.size() == 5 ? word[3] : "", word.back(), {}}).second)
+                fail();
         } else {
             fail();
         }

@@ -1,5 +1,6 @@
 // Reads .npy files, format 1.0 to 3.0: any shape (0-d and zero-sized too), C or Fortran order, either byte order; bool,
-// signed and unsigned integers, float16/32/64, and bfloat16 (stored as two raw bytes). The elements come out in C order.
+// signed and unsigned integers, float16/32/64, and bfloat16 (stored as two raw bytes). The elements come out in C
+// order.
 #pragma once
 
 #include <algorithm>
@@ -17,7 +18,8 @@ namespace test {
 
 using namespace heed;
 
-/// An array as it stood in the file. `type` is numpy's name: bool, int8 ... uint64, float16, float32, float64, bfloat16.
+/// An array as it stood in the file. `type` is numpy's name: bool, int8 ... uint64, float16, float32, float64,
+/// bfloat16.
 struct array {
     std::string type;
     std::vector<index_t> shape;
@@ -68,8 +70,9 @@ inline std::string npy_field(const std::string& header, const std::string& key) 
     const auto first = header.find_first_not_of(' ', at + key.size() + 3);
     if (first == std::string::npos) throw std::runtime_error("npy: the header ends after " + key);
     const char open = header[first];
-    const auto last = open == '(' ? header.find(')', first) : open == '\'' ? header.find('\'', first + 1)
-                                                                          : header.find_first_of(",}", first);
+    const auto last = open == '('    ? header.find(')', first)
+                      : open == '\'' ? header.find('\'', first + 1)
+                                     : header.find_first_of(",}", first);
     if (last == std::string::npos) throw std::runtime_error("npy: the header's " + key + " does not end");
     const bool quoted = open == '(' || open == '\'';
     return header.substr(first + (quoted ? 1 : 0), last - first - (quoted ? 1 : 0));
@@ -90,9 +93,8 @@ inline std::vector<index_t> npy_shape(const std::string& text) {
 }
 
 inline std::string npy_type(const std::string& descr) {
-    const std::string kind = !descr.empty() && std::string("<>|=").find(descr[0]) != std::string::npos
-                                 ? descr.substr(1)
-                                 : descr;
+    const std::string kind =
+        !descr.empty() && std::string("<>|=").find(descr[0]) != std::string::npos ? descr.substr(1) : descr;
     if (kind == "b1") return "bool";
     if (kind == "V2" || kind == "bfloat16") return "bfloat16";
     const bool number = kind.size() == 2 && std::string("1248").find(kind[1]) != std::string::npos;
@@ -105,7 +107,8 @@ inline std::string npy_type(const std::string& descr) {
 
 inline void reverse_bytes(std::vector<std::byte>& bytes, std::size_t width) {
     for (std::size_t i = 0; i + width <= bytes.size(); i += width)
-        std::reverse(bytes.begin() + static_cast<std::ptrdiff_t>(i), bytes.begin() + static_cast<std::ptrdiff_t>(i + width));
+        std::reverse(bytes.begin() + static_cast<std::ptrdiff_t>(i),
+                     bytes.begin() + static_cast<std::ptrdiff_t>(i + width));
 }
 
 /// From Fortran order to C order.
@@ -150,7 +153,8 @@ inline array read_npy(const std::string& path) {
     std::size_t width = 0;
     a.visit([&](auto* element) { width = sizeof(*element); });
     a.bytes.resize(static_cast<std::size_t>(a.size()) * width);
-    if (!a.bytes.empty() && !file.read(reinterpret_cast<char*>(a.bytes.data()), static_cast<std::streamsize>(a.bytes.size())))
+    if (!a.bytes.empty() &&
+        !file.read(reinterpret_cast<char*>(a.bytes.data()), static_cast<std::streamsize>(a.bytes.size())))
         throw std::runtime_error("npy: the data of " + path + " is cut off");
     if (file.peek() != std::ifstream::traits_type::eof())
         throw std::runtime_error("npy: " + path + " has bytes after its data");

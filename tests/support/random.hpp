@@ -20,8 +20,7 @@ template <class T>
 tensor<T> uniform(const extents<4>& shape, std::uint64_t seed, double first = 0, double last = 1,
                   const layout& l = {}) {
     const counter_random r(seed);
-    return tensor<T>(shape, l).fill(
-        [&](index_t i) { return first + (last - first) * r.uniform(number(i)); });
+    return tensor<T>(shape, l).fill([&](index_t i) { return first + (last - first) * r.uniform(number(i)); });
 }
 
 template <class T>
@@ -48,11 +47,17 @@ inline std::vector<adversary> adversaries() {
         {"logits_of_1e30", [](const counter_random& r, index_t i) { return 1e15 * r.normal(number(i)); }, true},
         {"denormals", [](const counter_random& r, index_t i) { return 1e-40 * r.normal(number(i)); }, true},
         {"tiny", [](const counter_random& r, index_t i) { return 1e-20 * r.normal(number(i)); }, true},
-        {"growing", [](const counter_random& r, index_t i) { return 1e-3 * static_cast<double>(i) * r.uniform(number(i)); },
+        {"growing",
+         [](const counter_random& r, index_t i) { return 1e-3 * static_cast<double>(i) * r.uniform(number(i)); }, true},
+        {"signs",
+         [](const counter_random& r, index_t i) {
+             return (r.uniform(number(i)) < 0.5 ? -8.0 : 8.0) + 0.1 * r.normal(number(i));
+         },
          true},
-        {"signs", [](const counter_random& r, index_t i) { return r.uniform(number(i)) < 0.5 ? -8.0 : 8.0; }, true},
-        {"one_large", [](const counter_random& r, index_t i) { return i % 97 == 13 ? 300.0 : r.normal(number(i)); }, true},
-        {"some_inf", [](const counter_random& r, index_t i) { return i % 101 == 7 ? inf : r.normal(number(i)); }, false},
+        {"one_large", [](const counter_random& r, index_t i) { return i % 97 == 13 ? 300.0 : r.normal(number(i)); },
+         true},
+        {"some_inf", [](const counter_random& r, index_t i) { return i % 101 == 7 ? inf : r.normal(number(i)); },
+         false},
         {"some_minus_inf", [](const counter_random& r, index_t i) { return i % 101 == 7 ? -inf : r.normal(number(i)); },
          false},
         {"some_nan",

@@ -13,7 +13,7 @@ using namespace heed;
 
 /// Where the elements of a tensor stand in memory.
 struct layout {
-    std::array<int, 4> order{0, 1, 2, 3};  // axes of (b, h, n, d), outermost first
+    std::array<int, 4> order{0, 1, 2, 3};    // axes of (b, h, n, d), outermost first
     std::array<index_t, 4> gap{0, 0, 0, 0};  // poison elements after each run of the axis at that place of the order
     index_t step = 1;                        // of the innermost axis
     index_t lead = 0;                        // poison elements before the first
@@ -30,8 +30,8 @@ struct layout {
 
 /// Distance from 1 to the next number. Eigen 3.4's numeric_limits<half> says 2^-13 where 2^-10 is right.
 template <class T>
-inline constexpr double epsilon = std::is_same_v<T, f16>    ? 0x1p-10
-                                  : std::is_same_v<T, bf16> ? 0x1p-7
+inline constexpr double epsilon = std::is_same_v<T, f16>     ? 0x1p-10
+                                  : std::is_same_v<T, bf16>  ? 0x1p-7
                                   : std::is_same_v<T, float> ? 0x1p-23
                                                              : 0x1p-52;
 

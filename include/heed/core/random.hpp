@@ -1,7 +1,7 @@
 // Random numbers by counter: number i of a seed is a function of (seed, i), in any order and on any thread.
 //
-// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): ten rounds of two 32 x 32 -> 64
-// bit products, key bumped by a Weyl sequence; tests/core/random_test.cpp holds the authors' known answers.
+// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): ten rounds of two 32 x 32 ->
+// 64 bit products, key bumped by a Weyl sequence; tests/core/random_test.cpp holds the authors' known answers.
 #pragma once
 
 #include <array>

@@ -292,8 +292,8 @@ HEED_NOINLINE void attend_tile(row_block<T, Panel>& block, const key_tile<Op>& t
 
 /// The four stages of one micro-block, [key][row], `size` elements apart from `out` on, in natural units.
 template <class A, class T, class Op, int C, class Score, class Mask, class Weight>
-HEED_NOINLINE void observe_keys_of(const row_block<T, typename Op::scalar>& block, const key_tile<Op>& tile,
-                                   const visible_keys& at, index_t D, T factor, T panel_factor, const Score& score,
+HEED_NOINLINE void observe_block(const row_block<T, typename Op::scalar>& block, const key_tile<Op>& tile,
+                                   const visible_keys& at, index_t D, T natural_factor, const Score& score,
                                    const Mask& mask, const Weight& weight, T* out, index_t size) {
     using shape = tiling<A, T>;
     using P = pack<T, A>;
@@ -303,7 +303,7 @@ HEED_NOINLINE void observe_keys_of(const row_block<T, typename Op::scalar>& bloc
     s.clear();
     const index_t first = at.block * K;
     multiply<Op>(s, tile.k + first * tile.k_stride, tile.k_stride, static_index<1>{}, block.q, ceil_div(D, Op::step), {});
-    const P to_natural(factor / panel_factor), hidden(-std::numeric_limits<T>::infinity());
+    const P to_natural(natural_factor), hidden(-std::numeric_limits<T>::infinity());
     s.store_rows(out, C * L);
     for (int r = 0; r < K; ++r)
         for (int c = 0; c < C; ++c) {
@@ -317,11 +317,12 @@ HEED_NOINLINE void observe_keys_of(const row_block<T, typename Op::scalar>& bloc
             const auto visible = at.full ? mask_of_bits<T, A>(0xffff) : mask_of_bits<T, A>(at.bits[c].key[r]);
             y = select(visible, y, hidden);
             store_aligned(to + 2 * size, y);
-            if constexpr (Weight::normalised)
-                y = exp2_nonpositive(y * P(log2_e<T>) - load_aligned<P>(block.m + c * L));
+            if constexpr (Weight::normalised)  // here l holds the inverse of the sum
+                y = exp2_nonpositive(fma(y, P(log2_e<T>), -load_aligned<P>(block.m + c * L))) *
+                    load_aligned<P>(block.l + c * L);
             else
-                y = select(visible, weight(y), P(T(0)));
-            store_aligned(to + 3 * size, y);
+                y = weight(y);
+            store_aligned(to + 3 * size, select(visible, y, P(T(0))));
         }
 }
 

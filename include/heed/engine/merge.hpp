@@ -23,15 +23,31 @@ struct partial {
 
 namespace detail {
 
+inline constexpr const char* merge_name = "merge";
+
 template <class O, class L>
 void check_partial(const partial<O, L>& p, const extents<4>& shape, const char* name) {
-    static constexpr const char* op = "merge";
     for (std::size_t a = 0; a < 4; ++a)
-        require_shape(p.o.shape[a] == shape[a], op, name, " has extent ", p.o.shape[a], " on axis ", a,
+        require_shape(p.o.shape[a] == shape[a], merge_name, name, " has extent ", p.o.shape[a], " on axis ", a,
                       ", the result has ", shape[a]);
     for (std::size_t a = 0; a < 3; ++a)
-        require_shape(p.lse.shape[a] == shape[a], op, "lse of ", name, " has extent ", p.lse.shape[a], " on axis ", a,
-                      ", the result has ", shape[a]);
+        require_shape(p.lse.shape[a] == shape[a], merge_name, "lse of ", name, " has extent ", p.lse.shape[a],
+                      " on axis ", a, ", the result has ", shape[a]);
+}
+
+/// The result must not repeat an element, and may share memory with a part only element by element.
+template <class T, std::size_t Rank>
+void check_written(const view<T, Rank>& to) {
+    for (std::size_t a = 0; a < Rank; ++a)
+        require_shape(to.strides[a] != 0 || to.shape[a] <= 1, merge_name, "the result has stride 0 on axis ", a,
+                      " of extent ", to.shape[a]);
+}
+template <class T, class U, std::size_t R, std::size_t S>
+void check_apart(const view<T, R>& to, const view<U, S>& from) {
+    bool same = false;
+    if constexpr (R == S && std::is_same_v<T, std::remove_const_t<U>>)
+        same = to.data == from.data && to.strides == from.strides;
+    require_shape(same || !overlap(to, from), merge_name, "the result overlaps a part in memory");
 }
 
 }  // namespace detail
@@ -44,10 +60,14 @@ void merge(const partial<O, L>& into, const Part&... parts) {
     using T = accumulator<std::remove_const_t<O>, typename decltype(Part::o)::value_type...>;
     detail::check_partial(into, into.o.shape, "the result");
     (detail::check_partial(parts, into.o.shape, "a part"), ...);
+    detail::check_written(into.o);
+    detail::check_written(into.lse);
+    require_shape(!overlap(into.o, into.lse), detail::merge_name, "output and lse of the result overlap in memory");
     const auto apart = [&](const auto& part) {
-        const bool same = static_cast<const void*>(part.o.data) == static_cast<const void*>(into.o.data) &&
-                          part.o.strides == into.o.strides;
-        require_shape(same || !overlap(part.o, into.o), "merge", "the result overlaps a part in memory");
+        detail::check_apart(into.o, part.o);
+        detail::check_apart(into.lse, part.lse);
+        detail::check_apart(into.o, part.lse);
+        detail::check_apart(into.lse, part.o);
     };
     (apart(parts), ...);
     const auto [B, H, N, E] = into.o.shape;

@@ -62,27 +62,27 @@ void rotate_tokens(const view<const X>& x, const view<O>& o, index_t width, cons
                    range tokens) noexcept {
     using turning = turns<A, T, Angles>;
     const index_t B = x.shape[0], H = x.shape[1], D = x.shape[3];
-    const auto each_head = [&](index_t b, index_t n, auto&& row) {
-        for (index_t h = 0; h < H; ++h) row(&x(b, h, n, 0), &o(b, h, n, 0));
-    };
     for (index_t first = 0; first < width / 2; first += pairs_at_once) {
         const range pairs{first, std::min(width / 2, first + pairs_at_once)};
         turning by(angles, pairs, width);
-        for (index_t n = tokens.first; n < tokens.last; ++n)
+        for (index_t n0 = tokens.first; n0 < tokens.last; n0 += tokens_at_once) {
+            const index_t count = std::min(tokens_at_once, tokens.last - n0);
             for (index_t b = 0; b < B; ++b) {
-                if (b == 0 || turning::by_token || !Position::same_in_batch) by.go_to(b, n, at(b, n));
-                each_head(b, n, [&](const X* from, O* to) {
-                    turn_row<Interleaved, A>(from, x.strides[3], to, o.strides[3], width / 2, pairs, by.cos, by.sin);
-                });
+                if (b == 0 || turning::by_token || !Position::same_in_batch)
+                    for (index_t t = 0; t < count; ++t) by.fill(t, b, n0 + t, at(b, n0 + t));
+                for (index_t h = 0; h < H; ++h)
+                    for (index_t t = 0; t < count; ++t)
+                        turn_row<Interleaved, A>(&x(b, h, n0 + t, 0), x.strides[3], &o(b, h, n0 + t, 0), o.strides[3],
+                                                 width / 2, pairs, by.cos[t], by.sin[t]);
             }
+        }
     }
     const bool in_place = static_cast<const void*>(x.data) == static_cast<const void*>(o.data);
     if (width == D || in_place) return;
-    for (index_t n = tokens.first; n < tokens.last; ++n)
-        for (index_t b = 0; b < B; ++b)
-            each_head(b, n, [&](const X* from, O* to) {
-                copy_row<A, T>(from, x.strides[3], to, o.strides[3], {width, D});
-            });
+    for (index_t b = 0; b < B; ++b)
+        for (index_t h = 0; h < H; ++h)
+            for (index_t n = tokens.first; n < tokens.last; ++n)
+                copy_row<A, T>(&x(b, h, n, 0), x.strides[3], &o(b, h, n, 0), o.strides[3], {width, D});
 }
 
 template <class... P>

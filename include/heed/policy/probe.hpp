@@ -74,7 +74,7 @@ struct row_max {
             for (int r = 0; r < o.rows; ++r) {
                 T& top = out(o.b, o.h, o.row + r);
                 const X x = o.masked[c * o.stride + r];
-                if (x > static_cast<X>(top)) top = static_cast<T>(x);
+                if (x > static_cast<X>(top) || x != x) top = static_cast<T>(x);  // a NaN stays
             }
     }
 };
@@ -95,7 +95,7 @@ struct entropy {
         for (int c = 0; c < o.keys; ++c)
             for (int r = 0; r < o.rows; ++r) {
                 const X p = o.probability[c * o.stride + r];
-                if (p > 0) out(o.b, o.h, o.row + r) -= static_cast<T>(p * std::log(p));
+                if (p != 0) out(o.b, o.h, o.row + r) -= static_cast<T>(p * std::log(p));
             }
     }
 };
@@ -122,19 +122,19 @@ struct key_mass {
 };
 
 /// The `count` keys of largest logit per row, best first, ties to the lower key: keys (b, h, n, count), -1 where the row
-/// sees fewer; their logits in `logit` if it has data.
+/// sees fewer; their logits (b, h, n, count), -inf where there is no key.
 template <class T>
 struct top_keys {
     using role = roles::probe;
     static constexpr bool observes_rows = true;
     view<index_t, 4> keys;
     view<T, 4> logit;
-    explicit top_keys(view<index_t, 4> k, view<T, 4> x = {}) : keys(k), logit(x) {}
+    top_keys(view<index_t, 4> k, view<T, 4> x) : keys(k), logit(x) {}
     void check(const char* op, const extents_of_scores& s) const {
         require_shape(keys.shape[0] == s.B && keys.shape[1] == s.H && keys.shape[2] == s.N, op,
                       "top_keys has rows (", keys.shape[0], ", ", keys.shape[1], ", ", keys.shape[2],
                       "), the rows are (", s.B, ", ", s.H, ", ", s.N, ")");
-        require_shape(logit.data && logit.shape == keys.shape, op, "top_keys: logits and keys differ in shape");
+        require_shape(logit.shape == keys.shape, op, "top_keys: logits and keys differ in shape");
     }
     void start(index_t b, index_t h, index_t row) const {
         for (index_t c = 0; c < keys.shape[3]; ++c) {

@@ -46,7 +46,9 @@ struct theta {
     double frequency(index_t pair, index_t width) const {
         return std::pow(base, -2.0 * static_cast<double>(pair) / static_cast<double>(width));
     }
-    void check(const char* op, index_t) const { require_argument(base > 0, op, "theta is ", base, ", must be above 0"); }
+    void check(const char* op, index_t) const {
+        require_argument(base > 0, op, "theta is ", base, ", must be above 0");
+    }
 };
 
 /// frequency(pair) = per_pair[pair]: any other schedule (interpolated, NTK-aware, YaRN, xPos).
@@ -92,7 +94,10 @@ positions(view<I, 2>) -> positions<std::remove_const_t<I>>;
 
 namespace detail {
 
-inline constexpr index_t pairs_at_once = 128;  // what a row needs stays on the stack and in L1
+// Cosines and sines of so many tokens and pairs are held at once, on the stack and in L1: heads are far apart in
+// memory, so a head's rows are visited in runs.
+inline constexpr index_t pairs_at_once = 128;
+inline constexpr index_t tokens_at_once = 8;
 
 /// Token n stands at position n + first.
 struct positions_in_order {
@@ -102,21 +107,21 @@ struct positions_in_order {
     index_t operator()(index_t, index_t n) const { return first + n; }
 };
 
-/// The cosines and sines of at most pairs_at_once pairs, token after token.
+/// The cosines and sines of at most pairs_at_once pairs, for tokens_at_once tokens.
 template <class A, class T, class Angles>
 class turns {
 public:
     static constexpr bool by_token = false;
-    T cos[pairs_at_once], sin[pairs_at_once];
+    T cos[tokens_at_once][pairs_at_once], sin[tokens_at_once][pairs_at_once];
 
     turns(const Angles& angles, range pairs, index_t width) noexcept : count_(pairs.size()) {
         for (index_t p = 0; p < count_; ++p) frequency_[p] = angles.frequency(pairs.first + p, width);
     }
-    void go_to(index_t, index_t, index_t position) noexcept {
+    void fill(index_t place, index_t, index_t, index_t position) noexcept {
         for (index_t p = 0; p < count_; ++p) {
             const double angle = static_cast<double>(position) * frequency_[p];
-            cos[p] = static_cast<T>(std::cos(angle));
-            sin[p] = static_cast<T>(std::sin(angle));
+            cos[place][p] = static_cast<T>(std::cos(angle));
+            sin[place][p] = static_cast<T>(std::sin(angle));
         }
     }
 
@@ -129,12 +134,12 @@ template <class A, class T, class S, std::size_t Rank>
 class turns<A, T, rotary_cache<S, Rank>> {
 public:
     static constexpr bool by_token = Rank == 3;
-    T cos[pairs_at_once], sin[pairs_at_once];
+    T cos[tokens_at_once][pairs_at_once], sin[tokens_at_once][pairs_at_once];
 
     turns(const rotary_cache<S, Rank>& cache, range pairs, index_t) noexcept : cache_(cache), pairs_(pairs) {}
-    void go_to(index_t b, index_t n, index_t position) noexcept {
-        read(cache_.cos, b, n, position, cos);
-        read(cache_.sin, b, n, position, sin);
+    void fill(index_t place, index_t b, index_t n, index_t position) noexcept {
+        read(cache_.cos, b, n, position, cos[place]);
+        read(cache_.sin, b, n, position, sin[place]);
     }
 
 private:

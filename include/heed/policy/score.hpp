@@ -101,8 +101,8 @@ constexpr Score score_of(const scaled<Score>& s) {
 /// c * tanh(x / c): keeps logits in (-c, c). Gemma 2 and others; ONNX Attention's softcap.
 struct softcap {
     using role = roles::score;
-    float cap;
-    constexpr explicit softcap(double c) : cap(static_cast<float>(c)) {}
+    double cap;
+    constexpr explicit softcap(double c) : cap(c) {}
     template <class X>
     HEED_INLINE X operator()(X x, const where&) const {
         return X(cap) * tanh(x * X(1 / cap));

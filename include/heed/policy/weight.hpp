@@ -18,6 +18,7 @@ struct softmax {
 };
 
 /// Softmax whose denominator also holds exp(logits[h]); logits of 0 give "softmax off by one". Natural-log units.
+/// The sink is part of lse, also in a row that sees no key, so that partials over split keys carry it: give it to one.
 struct sink {
     using role = roles::weight;
     static constexpr bool normalised = true;

@@ -3,7 +3,8 @@
 //   x = scale q.k -> score -> mask (hidden: -inf) -> p = weight(x) -> o = sum over visible j of p_j v_j
 //
 // Rows are (b, h, i); query head h reads key head h / (H / G). A row without a visible key gives o = 0 and lse = -inf,
-// whatever the values are; hidden keys and values touch nothing; NaN and inf in visible ones propagate.
+// whatever the values are (lse = the sink where there is one: it is always visible and has no value); hidden keys and
+// values touch nothing; NaN and inf in visible ones propagate.
 #pragma once
 
 #include <cmath>
@@ -21,12 +22,13 @@ namespace heed::inline HEED_ABI::ref {
 template <class Real = double>
 struct options {
     std::function<bool(index_t b, index_t h, index_t row, index_t i, index_t j)> visible = {};
-    std::function<Real(index_t b, index_t h, index_t row, index_t i, index_t j)> bias = {};  // an additive mask: -inf hides
+    std::function<Real(index_t b, index_t h, index_t row, index_t i, index_t j)> bias =
+        {};  // an additive mask: -inf hides
     std::function<Real(Real x, index_t b, index_t h, index_t row, index_t i, index_t j)> score = {};
     std::function<Real(Real x)> weight = {};  // elementwise, in place of softmax
-    std::vector<Real> sink = {};         // one more logit per head, without a value; softmax only
-    std::optional<Real> scale = {};      // default 1 / sqrt(D)
-    std::optional<index_t> offset = {};  // default M - N
+    std::vector<Real> sink = {};              // one more logit per head, without a value; softmax only
+    std::optional<Real> scale = {};           // default 1 / sqrt(D)
+    std::optional<index_t> offset = {};       // default M - N
 };
 
 /// What is written down beside o; a view without data is not wanted. lse and entropy speak of softmax.
@@ -62,13 +64,13 @@ void weigh(logit_row<Real>& x, const options<Real>& with, index_t h) {
         empty = false;
         if (x.masked[j] > x.max || std::isnan(x.masked[j])) x.max = x.masked[j];  // a NaN stays
     }
-    if (empty) return;
+    const bool sinks = !with.weight && !with.sink.empty() && with.sink[h] != -inf;
+    if (empty && !sinks) return;
     if (with.weight) {
         for (std::size_t j = 0; j < M; ++j)
             if (x.seen[j]) x.probability[j] = with.weight(x.masked[j]);
         return;
     }
-    const bool sinks = !with.sink.empty();
     const Real top = sinks && with.sink[h] > x.max ? with.sink[h] : x.max;
     Real sum = sinks ? std::exp(with.sink[h] - top) : Real(0);
     for (std::size_t j = 0; j < M; ++j)
@@ -95,15 +97,15 @@ void write_down(const logit_row<Real>& x, const record<Real>& to, index_t b, ind
 }
 
 template <class Real, class Q, class K, class V, class O>
-void attention_loops(const view<Q>& q, const view<K>& k, const view<V>& v, const view<O>& o,
-                     const options<Real>& with, const record<Real>& to) {
+void attention_loops(const view<Q>& q, const view<K>& k, const view<V>& v, const view<O>& o, const options<Real>& with,
+                     const record<Real>& to) {
     const auto [B, H, N, D] = q.shape;
     const index_t G = k.shape[1], M = k.shape[2], E = v.shape[3];
     require_shape(G > 0 ? H % G == 0 : H == 0, "ref::attention", H, " query heads over ", G, " key heads");
-    require_shape(k.shape == extents<4>{B, G, M, D} && v.shape == extents<4>{B, G, M, E} &&
-                      o.shape == extents<4>{B, H, N, E},
-                  "ref::attention", "shapes of q, k, v, o do not fit");
-    const Real scale = with.scale.value_or(1 / std::sqrt(static_cast<Real>(D)));
+    require_shape(
+        k.shape == extents<4>{B, G, M, D} && v.shape == extents<4>{B, G, M, E} && o.shape == extents<4>{B, H, N, E},
+        "ref::attention", "shapes of q, k, v, o do not fit");
+    const Real scale = with.scale.value_or(D > 0 ? 1 / std::sqrt(static_cast<Real>(D)) : Real(1));
     const index_t offset = with.offset.value_or(M - N);
     if (to.key_mass.data)
         for (index_t b = 0; b < B; ++b)

@@ -24,7 +24,8 @@ inline turn rotary_turn(double position, index_t pair, index_t width, double bas
 
 /// x, o: (b, h, n, d), the same view or apart; by(b, n, pair) is the turn of that token and pair.
 template <class X, class O>
-void rotary(view<X> x, view<O> o, index_t width, bool interleaved, const std::function<turn(index_t, index_t, index_t)>& by) {
+void rotary(view<X> x, view<O> o, index_t width, bool interleaved,
+            const std::function<turn(index_t, index_t, index_t)>& by) {
     const auto [B, H, N, D] = x.shape;
     for (index_t b = 0; b < B; ++b)
         for (index_t h = 0; h < H; ++h)

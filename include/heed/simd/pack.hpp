@@ -52,7 +52,8 @@ struct pack {
     friend HEED_INLINE pack operator-(const pack& a, const pack& b) { return pack(a.raw - b.raw); }
     friend HEED_INLINE pack operator*(const pack& a, const pack& b) { return pack(a.raw * b.raw); }
     friend HEED_INLINE pack operator/(const pack& a, const pack& b) { return pack(a.raw / b.raw); }
-    friend HEED_INLINE pack operator-(const pack& a) { return pack(-a.raw); }
+    // Not xsimd's, which says 0 - a on AVX-512 in version 8, so that -(0) loses its sign.
+    friend HEED_INLINE pack operator-(const pack& a) { return pack(a.raw * raw_type(T(-1))); }
     // A number beside a pack means that number in every lane: `x - w * gap` reads the same for float and pack.
     template <class U>
         requires std::is_arithmetic_v<U>
@@ -94,10 +95,11 @@ struct pack {
     friend HEED_INLINE pack fma(const pack& a, const pack& b, const pack& c) {
         return pack(xsimd::fma(a.raw, b.raw, c.raw));
     }
-    // As on x86: where either is NaN the result is b.
+    // Where b is NaN the result is NaN; where only a is, it is b on x86 and NaN elsewhere.
     friend HEED_INLINE pack max(const pack& a, const pack& b) { return pack(xsimd::max(a.raw, b.raw)); }
     friend HEED_INLINE pack min(const pack& a, const pack& b) { return pack(xsimd::min(a.raw, b.raw)); }
     friend HEED_INLINE pack abs(const pack& a) { return pack(xsimd::abs(a.raw)); }
+    friend HEED_INLINE pack copysign(const pack& a, const pack& b) { return pack(xsimd::copysign(a.raw, b.raw)); }
     friend HEED_INLINE pack sqrt(const pack& a) { return pack(xsimd::sqrt(a.raw)); }
     friend HEED_INLINE pack select(const mask_type& m, const pack& a, const pack& b) {
         return pack(xsimd::select(m.raw, a.raw, b.raw));

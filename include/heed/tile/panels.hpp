@@ -3,6 +3,8 @@
 //   panel[t][l] = factor * row_l[t]      t < depth, l < width (a multiple of the lanes); rows beyond n are zero
 #pragma once
 
+#include <bit>
+#include <cstdint>
 #include <cstring>
 
 #include "../core/range.hpp"
@@ -11,45 +13,56 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Packs n <= width rows of `depth` elements of storage S, `row_stride` and `stride` apart.
-template <class A, class T, class S>
-void pack_panel(const S* rows, index_t row_stride, index_t stride, index_t n, index_t depth, index_t width, T factor, T* panel) {
+/// Rows of storage S as arithmetic T, times a factor.
+template <class T, class S>
+struct scaled_rows {
+    const S* first;
+    index_t row_stride, stride;
+    T factor;
+
+    bool contiguous() const { return stride == 1; }
+    T at(index_t l, index_t t) const { return factor * static_cast<T>(first[l * row_stride + t * stride]); }
+    template <class P>
+    HEED_INLINE P load(index_t l, index_t t) const {
+        return P(factor) * widen<P>(first + l * row_stride + t);
+    }
+};
+
+/// Rows of bf16 as pairs, each pair in the bits of one float; an odd width ends in a pair with a zero.
+struct paired_rows {
+    const bf16* first;
+    index_t row_stride, stride, width;
+
+    bool contiguous() const { return stride == 1 && width % 2 == 0; }
+    float at(index_t l, index_t t) const {
+        std::uint16_t pair[2] = {0, 0};
+        for (index_t d = 2 * t; d < std::min(2 * t + 2, width); ++d)
+            std::memcpy(&pair[d % 2], first + l * row_stride + d * stride, sizeof *pair);
+        return std::bit_cast<float>(pair);
+    }
+    template <class P>
+    HEED_INLINE P load(index_t l, index_t t) const {
+        return heed::load<P>(reinterpret_cast<const float*>(first + l * row_stride + 2 * t));
+    }
+};
+
+/// Packs n <= width rows of `depth` elements.
+template <class A, class T, class Rows>
+void pack_panel(const Rows& rows, index_t n, index_t depth, index_t width, T* panel) {
     using P = pack<T, A>;
     constexpr index_t L = lanes<T, A>;
-    const P by(factor);
     for (index_t l0 = 0; l0 < width; l0 += L) {
         const index_t count = std::clamp<index_t>(n - l0, 0, L);
-        const S* from = rows + l0 * row_stride;
         index_t t = 0;
-        if (stride == 1 && count == L)
+        if (rows.contiguous() && count == L)
             for (; t + L <= depth; t += L) {
                 P x[L];
-                unroll<int(L)>([&](auto l) HEED_INLINE_LAMBDA { x[l] = by * widen<P>(from + l * row_stride + t); });
+                unroll<int(L)>([&](auto l) HEED_INLINE_LAMBDA { x[l] = rows.template load<P>(l0 + l, t); });
                 transpose(x);
                 unroll<int(L)>([&](auto l) HEED_INLINE_LAMBDA { store_aligned(panel + (t + l) * width + l0, x[l]); });
             }
         for (; t < depth; ++t)
-            for (index_t l = 0; l < L; ++l)
-                panel[t * width + l0 + l] =
-                    l < count ? factor * static_cast<T>(from[l * row_stride + t * stride]) : T(0);
-    }
-}
-
-/// The panel of q for a product: elements, or pairs of bf16 (an odd depth ends in a zero).
-template <class A, class Op, class S>
-void pack_queries(const S* rows, index_t row_stride, index_t stride, index_t n, index_t depth, index_t width, auto factor,
-                  typename Op::scalar* panel) {
-    if constexpr (Op::step == 1) {
-        pack_panel<A>(rows, row_stride, stride, n, depth, width, factor, panel);
-    } else {
-        const auto bits = [&](index_t l, index_t d) {
-            typename Op::element x = 0;
-            if (l < n && d < depth) std::memcpy(&x, rows + l * row_stride + d * stride, sizeof x);
-            return static_cast<typename Op::scalar>(x);
-        };
-        for (index_t l = 0; l < width; ++l)
-            for (index_t t = 0; t < ceil_div(depth, 2); ++t)
-                panel[t * width + l] = bits(l, 2 * t) | bits(l, 2 * t + 1) << 16;
+            for (index_t l = 0; l < L; ++l) panel[t * width + l0 + l] = l < count ? rows.at(l0 + l, t) : T(0);
     }
 }
 

@@ -1,0 +1,124 @@
+#!/bin/sh
+# Plots of a run:  sh bench/plot.sh build/bench/short.json build/bench/plots [svg|png]
+#   rate     GFLOP/s against N, a line per contestant   (f32, D 64, one thread)
+#   masks    time(mask) / time(full) against area       (f32, D 64, heed)
+#   types    GFLOP/s against N, a line per storage type (D 128, heed)
+set -eu
+[ $# -ge 2 ] || { sed -n '2,5s/^# *//p' "$0"; exit 2; }
+json=$1 out=$2 format=${3:-svg}
+command -v gnuplot >/dev/null || { echo "plot.sh: no gnuplot here"; exit 1; }
+mkdir -p "$out"
+data=$(mktemp -d)
+trap 'rm -rf "$data"' EXIT
+
+# A row of the table: mask type d n m h g threads contestant FLOPS of_peak area seconds
+awk '
+    /^ *"[A-Za-z_]+":/ {
+        key = $0; sub(/^ *"/, "", key); sub(/".*/, "", key)
+        value = $0; sub(/^[^:]*: */, "", value); sub(/,$/, "", value); gsub(/"/, "", value)
+        field[key] = value
+    }
+    /^ *}/ {
+        single = field["run_type"] == "iteration" && field["repetitions"] <= 1
+        if ((field["aggregate_name"] == "median" || single) && "FLOPS" in field) {
+            parts = split(field["run_name"], part, "/")
+            for (x = 4; x < parts; ++x) sub(/.*:/, "", part[x])
+            for (x = 2; x <= parts; ++x) printf "%s ", part[x]
+            print field["FLOPS"], field["of_peak"], field["area"], field["seconds"]
+        }
+        delete field
+    }' "$json" >"$data/rows"
+[ -s "$data/rows" ] || { echo "plot.sh: no rows in $json"; exit 1; }
+peak=$(sed -n 's/.*"fma_peak_f32": "\([0-9.]*\)".*/\1/p' "$json")
+date=$(sed -n 's/.*"date": "\([0-9-]*\)T.*/\1/p' "$json")
+
+# A file of "N GFLOP/s" for each line of a plot, in the order of the table.
+lines_of() {  # plot, filter and label in terms of the fields of a row
+    awk -v folder="$data" -v plot="$1" "$2"' {
+        label = '"$3"'
+        if (!(label in seen)) { seen[label] = 1; print label >(folder "/" plot ".labels") }
+        print $4, $10 / 1e9 >(folder "/" plot "." label)
+    }' "$data/rows"
+    [ -f "$data/$1.labels" ] || : >"$data/$1.labels"
+    while read -r label; do sort -u -k1,1n -o "$data/$1.$label" "$data/$1.$label"; done <"$data/$1.labels"
+}
+draw_lines() {  # plot
+    curves=""
+    while read -r label; do
+        curves="$curves, '$data/$1.$label' with linespoints linewidth 2 pointtype 7 pointsize 0.5 title '$label'"
+    done <"$data/$1.labels"
+    [ -n "$curves" ] && printf 'plot %s\n' "${curves#, }"
+}
+size=$([ "$format" = png ] && echo 1000,420 || echo 900,380)
+head_of_plot() {  # name
+    cat <<END
+set terminal $format size $size font "sans,11" noenhanced
+set output "$out/$1.$format"
+set grid linecolor rgb "#dddddd"
+set border 3 linecolor rgb "#666666"
+set tics nomirror
+set key left top samplen 2 noautotitle
+set linetype 1 linecolor rgb "#c0392b"
+set linetype 2 linecolor rgb "#7f8c8d"
+set linetype 3 linecolor rgb "#2980b9"
+set linetype 4 linecolor rgb "#27ae60"
+set linetype 5 linecolor rgb "#8e44ad"
+END
+}
+
+# Two panels, full and causal, with the peak as a line.
+by_length() {  # name, filter, label, title
+    for mask in full causal; do lines_of "$1_$mask" '$1 == "'$mask'" && '"$2" "$3"; done
+    top=$(cat "$data/$1"_*.* | awk -v most="${peak:-0}e-9" '$2 + 0 > most + 0 { most = $2 } END { print 1.05 * most }')
+    {
+        head_of_plot "$1"
+        echo "set multiplot layout 1,2 title '$4, $date'"
+        echo "set logscale x 2; set xlabel 'N = M'; set ylabel 'GFLOP/s, useful flops'; set yrange [0:$top]"
+        echo "set key outside bottom horizontal"
+        [ -z "$peak" ] ||
+            echo "set arrow from graph 0, first ${peak}e-9 to graph 1, first ${peak}e-9 nohead linecolor rgb '#999999'"
+        for mask in full causal; do
+            echo "set title '$mask'"
+            draw_lines "$1_$mask"
+        done
+        echo "unset multiplot"
+    } | gnuplot
+}
+one='$8 == 1 && $4 == $5'
+by_length rate "\$2 == \"f32\" && \$3 == 64 && $one" '$9' 'f32, D 64, one thread (thin line: FMA peak)'
+by_length types "\$9 == \"heed\" && \$3 == 128 && $one" '$2' 'heed by type, D 128, one thread (thin line: f32 FMA peak)'
+
+# Time of a head by mask, over that of full at the same length; full is taken at any number of heads.
+awk '
+    $2 == "f32" && $3 == 64 && $8 == 1 && $9 == "heed" && $4 == $5 {
+        time = $13 / $6
+        if ($1 == "full") full[$4] = time
+        else { name[++count] = $1; n[count] = $4; area[count] = $12 / ($4 * $4); took[count] = time }
+    }
+    END {
+        for (x = 1; x <= count; ++x)
+            if (n[x] in full) {
+                kind = name[x] ~ /^block_sparse/ ? "blocks" : "masks"
+                if (kind == "blocks" || n[x] == 8192) print area[x], took[x] / full[n[x]], name[x], kind
+            }
+    }' "$data/rows" | sort -g | awk '$4 == "masks" && ++count % 2 { $4 = "above" } { print }' >"$data/masks"
+size=$([ "$format" = png ] && echo 1000,620 || echo 900,560)
+{
+    head_of_plot masks
+    cat <<END
+set logscale xy 10
+set xlabel 'area / N^2'
+set ylabel 'time(mask) / time(full)'
+set title 'masks of LongCA-bench (N 8192) and random blocks, heed, f32, D 64, one thread, $date'
+set xrange [0.005:1.3]
+set yrange [0.008:2]
+plot x with lines linecolor rgb '#999999' title 'time = area', \\
+     1.25 * x with lines dashtype 2 linecolor rgb '#999999' title '1.25 area', \\
+     '<grep -w blocks $data/masks' using 1:2 with points pointtype 5 pointsize 0.5 linecolor rgb '#2980b9' \\
+         title 'block sparse', \\
+     '<grep masks $data/masks' using 1:2:3 with labels left offset 0.6,-0.4 font 'sans,7', \\
+     '<grep above $data/masks' using 1:2:3 with labels right offset -0.6,0.4 font 'sans,7', \\
+     '<grep -v blocks $data/masks' using 1:2 with points pointtype 7 pointsize 0.6 linecolor rgb '#c0392b' title 'masks'
+END
+} | gnuplot
+ls "$out"

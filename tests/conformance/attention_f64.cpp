@@ -1,0 +1,3 @@
+#include "attention_replay.hpp"
+
+template double conformance::replay_attention_of<double>(golden_case&, engine);
