@@ -10,7 +10,8 @@ using namespace test;
 
 namespace {
 
-/// A score for float packs behind one call a pack, so that one engine serves all of them.
+/// A score for float packs behind one call a pack, so that one engine serves all of them. (A sanitized build takes a
+/// minute and more an engine.)
 struct any_score {
     using role = roles::score;
     std::function<pack<float>(pack<float>, const where&)> on_pack;
@@ -93,13 +94,24 @@ TEST(score_attention, relations_of_graphs_permute_with_their_nodes) {
     };
     const auto run = [&](const auto& a, const auto& b, const auto& c, const auto& t, const std::vector<int>& id) {
         tensor<float> o(q.shape());
-        attention(a, b, c, o, relation(t.v(), dense(id.data(), {1, n, n}), 0.5));
+        attention(a, b, c, o, any_score(relation(t.v(), dense(id.data(), {1, n, n}), 0.5)), any_mask(everything{}));
         return o;
     };
     const auto o = permuted(run(q, k, v, products, ids));
     const auto o2 = run(permuted(q), permuted(k), permuted(v), permuted(products), turned);
     o.each([&](index_t b, index_t h, index_t i, index_t d) { EXPECT_NEAR(o(b, h, i, d), o2(b, h, i, d), 2e-6); });
 }
+
+/// The weights of Mega, chosen when run.
+struct mega_weight {
+    using role = roles::weight;
+    static constexpr bool normalised = false;
+    bool squares;
+    template <class X>
+    X operator()(X x) const {
+        return squares ? relu_squared{}(x) : laplace{}(x);
+    }
+};
 
 // Mega: s = q.k / len + bias, weights element by element, len the visible keys of the row; inside chunks.
 TEST(score_attention, mega) {
@@ -110,42 +122,40 @@ TEST(score_attention, mega) {
     count_rows(mask, M, shift, factors);
     for (float& f : per_row) f = 1 / f;
     const auto slopes = alibi_slopes(H);
-    const auto score = scale{1} >> rows_scale(factors) >> alibi{slopes};
-    const auto options_for = [&](auto real, auto weight) {
-        using R = decltype(real);
-        ref::options<R> with;
-        with.scale = 1;
-        with.score = [&](R s, index_t, index_t h, index_t row, index_t i, index_t j) {
-            return s * R(per_row[static_cast<std::size_t>(row)]) - R(slopes[static_cast<std::size_t>(h)]) * R(std::abs(i - j));
-        };
-        with.visible = [&](index_t b, index_t h, index_t row, index_t i, index_t j) {
-            return mask.allows({b, h, row, i, j});
-        };
-        with.weight = [weight](R s) { return R(weight(s)); };
-        return with;
-    };
-    attention(x.q, x.k, x.v, x.o, score, mask, laplace{});
-    EXPECT_TRUE(attends(x.o, x.q, x.k, x.v, [&](auto real) { return options_for(real, [](auto s) { return laplace{}(s); }); },
-                        {2, 2e-6}));
-    attention(x.q, x.k, x.v, x.o, score, mask, relu_squared{});
-    EXPECT_TRUE(attends(x.o, x.q, x.k, x.v, [&](auto real) {
-        return options_for(real, [](auto s) { return relu_squared{}(s); });
-    }));
+    const any_score score = rows_scale(factors) >> alibi{slopes};
+    for (bool squares : {false, true}) {
+        attention(x.q, x.k, x.v, x.o, scale{1}, score, any_mask(mask), mega_weight{squares});
+        EXPECT_TRUE(attends(x.o, x.q, x.k, x.v, [&](auto real) {
+            using R = decltype(real);
+            ref::options<R> with;
+            with.scale = 1;
+            with.score = [&](R s, index_t, index_t h, index_t row, index_t i, index_t j) {
+                return s * R(per_row[static_cast<std::size_t>(row)]) -
+                       R(slopes[static_cast<std::size_t>(h)]) * R(std::abs(i - j));
+            };
+            with.visible = [&](index_t b, index_t h, index_t row, index_t i, index_t j) {
+                return mask.allows({b, h, row, i, j});
+            };
+            with.weight = [&](R s) { return static_cast<R>(mega_weight{squares}(s)); };
+            return with;
+        }, {2, 2e-6})) << squares;
+    }
 }
 
 TEST(score_attention, visual_tokens_of_ee_mllm_keep_their_values) {
     const index_t n = 60, visual = 41;
     const auto q = normal<float>({1, 2, n, 4}, 1), k = normal<float>({1, 2, n, 4}, 2), v = normal<float>({1, 2, n, 4}, 3);
     tensor<float> o(q.shape()), plain(q.shape());
-    attention(q, k, v, o, any_mask(ee_mllm(visual)));
-    attention(q, k, v, plain, any_mask(causal{}));
+    const any_score none = identity{};
+    attention(q, k, v, o, none, any_mask(ee_mllm(visual)));
+    attention(q, k, v, plain, none, any_mask(causal{}));
     o.each([&](index_t b, index_t h, index_t i, index_t d) {
         if (i < visual)
             EXPECT_EQ(o(b, h, i, d), v(b, h, i, d));
         else
             EXPECT_EQ(o(b, h, i, d), plain(b, h, i, d));
     });
-    attention(q, k, v, o, any_mask(ee_mllm(visual, false)));
+    attention(q, k, v, o, none, any_mask(ee_mllm(visual, false)));
     o.each([&](index_t b, index_t h, index_t i, index_t d) {
         if (i < visual) EXPECT_EQ(o(b, h, i, d), 0);
     });
@@ -158,10 +168,10 @@ TEST(score_attention, what_is_hidden_moves_nothing) {
     const auto moved_rows = [&](const any_mask& mask, index_t changed) {
         const auto q = normal<float>({1, 1, n, 4}, 1), k = normal<float>({1, 1, n, 4}, 2), v = normal<float>({1, 1, n, 4}, 3);
         tensor<float> before(q.shape()), after(q.shape());
-        attention(q, k, v, before, mask);
+        attention(q, k, v, before, any_score(identity{}), mask);
         auto k2 = k, v2 = v;
         for (index_t d = 0; d < 4; ++d) k2(0, 0, changed, d) = v2(0, 0, changed, d) = 9;
-        attention(q, k2, v2, after, mask);
+        attention(q, k2, v2, after, any_score(identity{}), mask);
         std::vector<bool> moved(static_cast<std::size_t>(n));
         before.each([&](index_t, index_t, index_t i, index_t d) {
             if (before(0, 0, i, d) != after(0, 0, i, d)) moved[static_cast<std::size_t>(i)] = true;
@@ -184,8 +194,11 @@ TEST(score_attention, entropy_of_equal_scores) {
     const auto q = constant<float>({1, 1, n, 4}, 0), k = normal<float>({1, 1, n, 4}, 2);
     tensor<float> o(q.shape());
     std::vector<float> h(static_cast<std::size_t>(n));
-    attention(q, k, k, o, any_mask(causal{}), entropy(dense(h.data(), {1, 1, n})));
-    for (index_t i = 0; i < n; ++i) EXPECT_NEAR(h[static_cast<std::size_t>(i)], std::log(double(i + 1)), 3e-6);
+    for (float constant : {0.0f, 5.0f}) {
+        const any_score added = affinity([constant](auto x, const where&) { return x + constant; });
+        attention(q, k, k, o, added, any_mask(causal{}), entropy(dense(h.data(), {1, 1, n})));
+        for (index_t i = 0; i < n; ++i) EXPECT_NEAR(h[static_cast<std::size_t>(i)], std::log(double(i + 1)), 4e-6);
+    }
 }
 
 }  // namespace
