@@ -45,6 +45,9 @@ template <class Probe>
 concept observes_rows = requires { requires Probe::observes_rows; };
 template <class Probe>
 concept observes_keys = requires { requires Probe::observes_keys; };
+/// Wants the row's log-sum-exp.
+template <class Probe>
+concept finishes_rows = requires(const Probe& p) { p.finish(0, 0, 0, 0.0); };
 template <class Probe>
 concept observes_hidden = requires { requires Probe::observes_hidden; };
 
@@ -63,6 +66,8 @@ struct attention_call {
     static constexpr bool rows_observed = (observes_rows<Probes> || ...);
     static constexpr bool keys_observed = (observes_keys<Probes> || ...);
     static constexpr bool hidden_observed = (observes_hidden<Probes> || ...);
+    static_assert(Weight::normalised || !(finishes_rows<Probes> || ...),
+                  "heed: only softmax weights have a log-sum-exp to probe");
     static constexpr bool observed_at_all = rows_observed || keys_observed;
 
     attention_operands<Q, K, V, O> x;
@@ -227,7 +232,7 @@ private:
                 const auto log_sum = [&] { return (double(r.m[l]) + std::log2(double(r.l[l]))) * ln_2<double>; };
                 const bool empty = r.l[l] == T(0) && !(r.seen >> l & 1);
                 const auto report = [&](const auto& probe) {
-                    if constexpr (requires { probe.finish(r.at.b, r.at.h, row0 + l, 0.0); })
+                    if constexpr (finishes_rows<decltype(probe)>)
                         probe.finish(r.at.b, r.at.h, row0 + l,
                                      empty ? -std::numeric_limits<double>::infinity() : log_sum());
                 };
