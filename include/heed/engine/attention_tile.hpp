@@ -54,11 +54,11 @@ struct logit_map {
     const Score* score;
     const Mask* mask;
 
-    template <class X>
-    HEED_INLINE X operator()(X x, const where& w) const {
-        if constexpr (has_score) x = (*score)(x, w);
-        if constexpr (additive_mask<Mask>) x = mask->add(x, w);
-        return x;
+    /// For K neighbouring keys, the first of them w.j.
+    template <class X, int K>
+    HEED_INLINE void operator()(X (&x)[K], const where& w) const {
+        if constexpr (has_score) along_keys(*score, x, w);
+        if constexpr (additive_mask<Mask>) add_along_keys_of(*mask, x, w);
     }
 };
 /// Without a score or an additive mask the type does not name the mask, so all masks share one hot loop.
@@ -94,14 +94,14 @@ HEED_INLINE void logits(register_tile<P, Tiling::keys, W>& s, const row_block<T,
     if constexpr (!Logit::trivial) {
         const where w = block.at.at(block.at.first + at.pack * L, tile.keys.first + first);
         const P base(Normalised ? log2_e<T> : T(1));
-        unroll<K>([&](auto r) HEED_INLINE_LAMBDA {
-            unroll<W>([&](auto c) HEED_INLINE_LAMBDA {
-                where here = w;
-                here.row += c * L;
-                here.i += c * L;
-                here.j += r;
-                s.at[r][c] = logit(s.at[r][c], here) * base;
-            });
+        unroll<W>([&](auto c) HEED_INLINE_LAMBDA {
+            where here = w;
+            here.row += c * L;
+            here.i += c * L;
+            P x[K];
+            unroll<K>([&](auto r) HEED_INLINE_LAMBDA { x[r] = s.at[r][c]; });
+            logit(x, here);
+            unroll<K>([&](auto r) HEED_INLINE_LAMBDA { s.at[r][c] = x[r] * base; });
         });
     }
     if (!at.full) {

@@ -7,6 +7,8 @@
 #include "../core/half.hpp"
 #include "../core/view.hpp"
 #include "../simd/math.hpp"
+#include "../simd/rows.hpp"
+#include "roles.hpp"
 
 namespace heed::inline HEED_ABI::detail {
 
@@ -52,6 +54,25 @@ HEED_INLINE X gather(const X& like, const T* p, index_t first, index_t count, in
             if (stride == 1 && first >= 0 && first + L <= count) return load<X>(p + first);
     }
     return gather_by(like, first, count, [&](index_t i) { return p[i * stride]; });
+}
+
+/// x[k] + table(b, h, row, j + k) for K neighbouring keys and a pack of rows. A tensor whose keys are neighbours in memory
+/// is transposed in registers; at its edges, and in other layouts, it is gathered key by key.
+template <class P, int K, class T>
+HEED_INLINE void add_along_keys(P (&x)[K], const view<const T, 4>& table, const where& w) {
+    const T* at = table.data + w.b * table.strides[0] + w.h * table.strides[1];
+    if constexpr (is_pack<P>::value && std::is_same_v<T, scalar_of_t<P>>)
+        if (table.strides[3] == 1 && table.strides[2] != 0 && w.row >= 0 &&
+            w.row + static_cast<index_t>(P::size) <= table.shape[2] && w.j + K <= table.shape[3]) {
+            P read[K];
+            load_columns(at + w.row * table.strides[2] + w.j, table.strides[2], read);
+            unroll<K>([&](auto k) HEED_INLINE_LAMBDA { x[k] = x[k] + read[k]; });
+            return;
+        }
+    unroll<K>([&](auto k) HEED_INLINE_LAMBDA {
+        const index_t key = std::min<index_t>(w.j + k, table.shape[3] - 1) * table.strides[3];
+        x[k] = x[k] + gather(x[k], at + key, w.row, table.shape[2], table.strides[2]);
+    });
 }
 
 /// The same view with stride 0 on every axis of extent 1, so that these broadcast.

@@ -58,6 +58,15 @@ concept monotone_mask = interval_mask<M> && requires { requires M::monotone; };
 template <class M>
 concept additive_mask = requires(const M& m, float x, const where& w) { m.add(x, w); };
 
+/// The same for K neighbouring keys, the first of them w.j.
+template <additive_mask M, class X, int K>
+HEED_INLINE void add_along_keys_of(const M& m, X (&x)[K], const where& w) {
+    if constexpr (requires { m.add_along_keys(x, w); })
+        m.add_along_keys(x, w);
+    else
+        along_keys([&](const X& y, const where& here) { return m.add(y, here); }, x, w);
+}
+
 template <class M>
 constexpr bool allows(const M& m, const where& w) {
     if constexpr (requires { m.allows(w); })
@@ -242,6 +251,13 @@ struct both {
         if constexpr (detail::additive_mask<A>) x = a.add(x, w);
         if constexpr (detail::additive_mask<B>) x = b.add(x, w);
         return x;
+    }
+    template <class X, int K>
+    HEED_INLINE void add_along_keys(X (&x)[K], const where& w) const
+        requires(detail::additive_mask<A> || detail::additive_mask<B>)
+    {
+        if constexpr (detail::additive_mask<A>) detail::add_along_keys_of(a, x, w);
+        if constexpr (detail::additive_mask<B>) detail::add_along_keys_of(b, x, w);
     }
     void check(const char* op, const extents_of_scores& s) const {
         detail::check_policy(a, op, s);

@@ -155,10 +155,13 @@ struct additive : detail::tensor_mask<additive<T>, std::remove_const_t<T>> {
     }
     template <class X>
     HEED_INLINE X add(X x, const where& w) const {
-        const auto& t = this->table;
-        const index_t key = std::min(w.j, t.shape[3] - 1) * t.strides[3];
-        return x + detail::gather(x, t.data + w.b * t.strides[0] + w.h * t.strides[1] + key, w.row, t.shape[2],
-                                  t.strides[2]);
+        X one[1] = {x};
+        add_along_keys(one, w);
+        return one[0];
+    }
+    template <class X, int K>
+    HEED_INLINE void add_along_keys(X (&x)[K], const where& w) const {
+        detail::add_along_keys(x, this->table, w);
     }
 };
 

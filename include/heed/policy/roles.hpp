@@ -129,6 +129,20 @@ void check_policy(const P& policy, const char* op, const extents_of_scores& s) {
         policy.check(op);
 }
 
+/// Maps the logits of K neighbouring keys, the first of them w.j. A policy that reads a tensor along the keys says how by
+/// a member along_keys(x, w); any other is called key by key.
+template <class F, class P, int K>
+HEED_INLINE void along_keys(const F& f, P (&x)[K], const where& w) {
+    if constexpr (requires { f.along_keys(x, w); })
+        f.along_keys(x, w);
+    else
+        unroll<K>([&](auto k) HEED_INLINE_LAMBDA {
+            where here = w;
+            here.j += k;
+            x[k] = f(x[k], here);
+        });
+}
+
 /// Readable compile errors for a bad policy pack.
 template <class... P>
 constexpr void check_roles() {

@@ -50,6 +50,11 @@ struct pipe {
     HEED_INLINE X slope(X x, const where& w) const {
         return detail::slope(second, first(x, w), w) * detail::slope(first, x, w);
     }
+    template <class P, int K>
+    HEED_INLINE void along_keys(P (&x)[K], const where& w) const {
+        detail::along_keys(first, x, w);
+        detail::along_keys(second, x, w);
+    }
     void check(const char* op, const extents_of_scores& s) const {
         detail::check_policy(first, op, s);
         detail::check_policy(second, op, s);
@@ -69,6 +74,10 @@ struct scaled {
     template <class X>
     HEED_INLINE X slope(X x, const where& w) const {
         return detail::slope(score, x, w);
+    }
+    template <class P, int K>
+    HEED_INLINE void along_keys(P (&x)[K], const where& w) const {
+        detail::along_keys(score, x, w);
     }
     void check(const char* op, const extents_of_scores& s) const { detail::check_policy(score, op, s); }
 };

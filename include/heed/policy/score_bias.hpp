@@ -1,7 +1,7 @@
 // Scores that add a tensor to the logit: a bias (b, h, n, m), relations between tokens by id [86].
 //
-// Axes of extent 1 or stride 0 broadcast. Lanes run over queries: a tensor whose row stride is 1 (or 0) is read a pack at
-// a time, others element by element.
+// Axes of extent 1 or stride 0 broadcast. Lanes run over queries: a tensor whose keys or rows are neighbours in memory is
+// read in registers, others element by element.
 #pragma once
 
 #include "lanes.hpp"
@@ -18,9 +18,13 @@ struct bias {
 
     template <class X>
     HEED_INLINE X operator()(X x, const where& w) const {
-        const index_t key = std::min(w.j, table.shape[3] - 1) * table.strides[3];
-        return x + detail::gather(x, table.data + w.b * table.strides[0] + w.h * table.strides[1] + key, w.row,
-                                  table.shape[2], table.strides[2]);
+        X one[1] = {x};
+        along_keys(one, w);
+        return one[0];
+    }
+    template <class X, int K>
+    HEED_INLINE void along_keys(X (&x)[K], const where& w) const {
+        detail::add_along_keys(x, table, w);
     }
     void check(const char* op, const extents_of_scores& s) const {
         detail::check_broadcast(table, {s.B, s.H, s.N, s.M}, op, "bias");

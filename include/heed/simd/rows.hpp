@@ -1,4 +1,4 @@
-// Transposing L x L tiles in registers, L the lanes of a pack.
+// Transposing in registers: L x L tiles, and K columns of L rows, L the lanes of a pack.
 #pragma once
 
 #include "pack.hpp"
@@ -31,6 +31,46 @@ HEED_INLINE void transpose(pack<T, A> (&x)[static_cast<std::size_t>(lanes<T, A>)
     for (int r = 0; r < L; ++r)
         for (int c = 0; c < r; ++c) std::swap(at[r][c], at[c][r]);
     for (int r = 0; r < L; ++r) x[r] = load_aligned<P>(at[r]);
+}
+
+/// x[k] lane r = p[r * row_stride + k]: K neighbours of each of L rows.
+template <int K, class T, class A>
+HEED_INLINE void load_columns(const T* p, index_t row_stride, pack<T, A> (&x)[K]) {
+    using P = pack<T, A>;
+    constexpr int L = lanes<T, A>;
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+    if constexpr (has_avx512<A> && sizeof(T) == 4 && K == 8) {
+        // Rows r and r + 8 share a register; 8 x 8 is then transposed in both halves at once.
+        __m512 a[8], b[8];
+        unroll<8>([&](auto r) HEED_INLINE_LAMBDA {
+            const __m256 low = _mm256_loadu_ps(p + r * row_stride), high = _mm256_loadu_ps(p + (r + 8) * row_stride);
+            a[r] = _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
+        });
+        unroll<4>([&](auto i) HEED_INLINE_LAMBDA {  // pairs of rows: 2 x 2
+            b[2 * i] = _mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]);
+            b[2 * i + 1] = _mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]);
+        });
+        unroll<2>([&](auto i) HEED_INLINE_LAMBDA {  // four rows: 4 x 4, keys 0 to 3 and 4 to 7 in alternate quarters
+            const auto wide = [](__m512 v) { return _mm512_castps_pd(v); };
+            const auto back = [](__m512d v) { return _mm512_castpd_ps(v); };
+            a[4 * i + 0] = back(_mm512_unpacklo_pd(wide(b[4 * i]), wide(b[4 * i + 2])));
+            a[4 * i + 1] = back(_mm512_unpackhi_pd(wide(b[4 * i]), wide(b[4 * i + 2])));
+            a[4 * i + 2] = back(_mm512_unpacklo_pd(wide(b[4 * i + 1]), wide(b[4 * i + 3])));
+            a[4 * i + 3] = back(_mm512_unpackhi_pd(wide(b[4 * i + 1]), wide(b[4 * i + 3])));
+        });
+        const __m512i even = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27);
+        const __m512i odd = _mm512_setr_epi32(4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
+        unroll<4>([&](auto k) HEED_INLINE_LAMBDA {
+            x[k] = P(typename P::raw_type(_mm512_permutex2var_ps(a[k], even, a[4 + k])));
+            x[4 + k] = P(typename P::raw_type(_mm512_permutex2var_ps(a[k], odd, a[4 + k])));
+        });
+        return;
+    }
+#endif
+    alignas(64) T at[K][L];
+    for (int r = 0; r < L; ++r)
+        for (int k = 0; k < K; ++k) at[k][r] = p[r * row_stride + k];
+    for (int k = 0; k < K; ++k) x[k] = load_aligned<P>(at[k]);
 }
 
 }  // namespace heed::inline HEED_ABI
