@@ -40,12 +40,12 @@ lines_of() {  # plot, filter and label in terms of the fields of a row
         print $4, $10 / 1e9 >(folder "/" plot "." label)
     }' "$data/rows"
     [ -f "$data/$1.labels" ] || : >"$data/$1.labels"
-    while read -r label; do sort -n -o "$data/$1.$label" "$data/$1.$label"; done <"$data/$1.labels"
+    while read -r label; do sort -u -k1,1n -o "$data/$1.$label" "$data/$1.$label"; done <"$data/$1.labels"
 }
 draw_lines() {  # plot
     curves=""
     while read -r label; do
-        curves="$curves, '$data/$1.$label' using 1:2 with linespoints linewidth 2 pointtype 7 pointsize 0.5 title '$label'"
+        curves="$curves, '$data/$1.$label' with linespoints linewidth 2 pointtype 7 pointsize 0.5 title '$label'"
     done <"$data/$1.labels"
     [ -n "$curves" ] && printf 'plot %s\n' "${curves#, }"
 }
@@ -73,8 +73,10 @@ by_length() {  # name, filter, label, title
     {
         head_of_plot "$1"
         echo "set multiplot layout 1,2 title '$4, $date'"
-        echo "set logscale x 2; set xlabel 'N = M'; set ylabel 'GFLOP/s, useful flops'; set yrange [0:$top]; set key outside bottom horizontal"
-        [ -z "$peak" ] || echo "set arrow from graph 0, first ${peak}e-9 to graph 1, first ${peak}e-9 nohead linecolor rgb '#999999'"
+        echo "set logscale x 2; set xlabel 'N = M'; set ylabel 'GFLOP/s, useful flops'; set yrange [0:$top]"
+        echo "set key outside bottom horizontal"
+        [ -z "$peak" ] ||
+            echo "set arrow from graph 0, first ${peak}e-9 to graph 1, first ${peak}e-9 nohead linecolor rgb '#999999'"
         for mask in full causal; do
             echo "set title '$mask'"
             draw_lines "$1_$mask"
@@ -112,7 +114,8 @@ set xrange [0.005:1.3]
 set yrange [0.008:2]
 plot x with lines linecolor rgb '#999999' title 'time = area', \\
      1.25 * x with lines dashtype 2 linecolor rgb '#999999' title '1.25 area', \\
-     '<grep -w blocks $data/masks' using 1:2 with points pointtype 5 pointsize 0.5 linecolor rgb '#2980b9' title 'block sparse', \\
+     '<grep -w blocks $data/masks' using 1:2 with points pointtype 5 pointsize 0.5 linecolor rgb '#2980b9' \\
+         title 'block sparse', \\
      '<grep masks $data/masks' using 1:2:3 with labels left offset 0.6,-0.4 font 'sans,7', \\
      '<grep above $data/masks' using 1:2:3 with labels right offset -0.6,0.4 font 'sans,7', \\
      '<grep -v blocks $data/masks' using 1:2 with points pointtype 7 pointsize 0.6 linecolor rgb '#c0392b' title 'masks'

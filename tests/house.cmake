@@ -25,6 +25,7 @@ endfunction()
 
 heed_house_test(layering ${CMAKE_COMMAND} -D root=${PROJECT_SOURCE_DIR}/include/heed
                 -P ${CMAKE_CURRENT_SOURCE_DIR}/layering.cmake)
+heed_house_test(readme ${CMAKE_COMMAND} -D root=${PROJECT_SOURCE_DIR} -P ${CMAKE_CURRENT_SOURCE_DIR}/readme.cmake)
 heed_house_test(layering.self ${CMAKE_COMMAND} -D work=${out}/layering
                 -P ${CMAKE_CURRENT_SOURCE_DIR}/layering_self.cmake)
 

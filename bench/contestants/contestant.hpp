@@ -26,7 +26,8 @@ job over_heads(const problem& p, index_t size, Body body) {
     const index_t crew = std::min<index_t>(p.threads, p.H);
     auto scratch = std::make_shared<arena>(static_cast<std::size_t>(crew * size) * sizeof(T));
     return [pool, scratch, size, H = p.H, body] {
-        for_tasks(*pool, H, [&](index_t h, index_t worker) { body(h, reinterpret_cast<T*>(scratch->data()) + worker * size); });
+        for_tasks(*pool, H,
+                  [&](index_t h, index_t worker) { body(h, reinterpret_cast<T*>(scratch->data()) + worker * size); });
     };
 }
 

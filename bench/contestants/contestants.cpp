@@ -12,9 +12,7 @@ extern const contestant onednn_contestant;
 
 std::span<const contestant> contestants() {
     static const contestant all[] = {
-        heed_contestant,
-        naive_contestant,
-        eigen_contestant,
+        heed_contestant,     naive_contestant, eigen_contestant,
 #ifdef HEED_BENCH_OPENBLAS
         openblas_contestant,
 #endif

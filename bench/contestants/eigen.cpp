@@ -14,8 +14,8 @@ job prepare_as(const problem& p, operands& x) {
     const std::uint8_t* mask = x.dense(p);
     return over_heads<T>(p, p.N * p.M, [=](index_t h, T* scores) {
         const index_t g = h / (p.H / p.G);
-        matrix<T> S(scores, p.N, p.M), Q(&q(0, h, 0, 0), p.N, p.D), K(&k(0, g, 0, 0), p.M, p.D), V(&v(0, g, 0, 0), p.M, p.D),
-            O(&o(0, h, 0, 0), p.N, p.D);
+        matrix<T> S(scores, p.N, p.M), Q(&q(0, h, 0, 0), p.N, p.D), K(&k(0, g, 0, 0), p.M, p.D),
+            V(&v(0, g, 0, 0), p.M, p.D), O(&o(0, h, 0, 0), p.N, p.D);
         S.noalias() = (Q * static_cast<T>(p.scale())) * K.transpose();
         const auto cap = static_cast<T>(p.what.softcap);
         if (cap > 0) S.array() = cap * (S.array() / cap).tanh();

@@ -56,7 +56,8 @@ job prepare(const problem& p, operands& x) {
         for (index_t i = 0; i < N * M; ++i)
             s->bias.push_back(visible[i] ? 0.0f : -std::numeric_limits<float>::infinity());
         s->masking = dnnl::binary({{dnnl::algorithm::binary_add, scores, bias, scores}, s->engine});
-        s->of_masking = {{DNNL_ARG_SRC_0, logits}, {DNNL_ARG_SRC_1, memory(bias, s->bias.data())}, {DNNL_ARG_DST, logits}};
+        s->of_masking = {
+            {DNNL_ARG_SRC_0, logits}, {DNNL_ARG_SRC_1, memory(bias, s->bias.data())}, {DNNL_ARG_DST, logits}};
     }
     s->of_weights = {{DNNL_ARG_SRC, logits}, {DNNL_ARG_DST, probabilities}};
     s->of_values = {{DNNL_ARG_SRC, probabilities},

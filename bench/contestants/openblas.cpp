@@ -7,12 +7,13 @@ namespace bench {
 namespace {
 
 void gemm(CBLAS_TRANSPOSE b, index_t m, index_t n, index_t k, float scale, const float* x, const float* y, float* out) {
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, b, int(m), int(n), int(k), scale, x, int(k), y, int(b == CblasTrans ? k : n),
-                0, out, int(n));
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, b, int(m), int(n), int(k), scale, x, int(k), y,
+                int(b == CblasTrans ? k : n), 0, out, int(n));
 }
-void gemm(CBLAS_TRANSPOSE b, index_t m, index_t n, index_t k, double scale, const double* x, const double* y, double* out) {
-    cblas_dgemm(CblasRowMajor, CblasNoTrans, b, int(m), int(n), int(k), scale, x, int(k), y, int(b == CblasTrans ? k : n),
-                0, out, int(n));
+void gemm(CBLAS_TRANSPOSE b, index_t m, index_t n, index_t k, double scale, const double* x, const double* y,
+          double* out) {
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, b, int(m), int(n), int(k), scale, x, int(k), y,
+                int(b == CblasTrans ? k : n), 0, out, int(n));
 }
 
 /// In place; the packs and exponential are heed's, so that the products decide, not the loop.

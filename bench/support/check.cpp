@@ -10,10 +10,14 @@ namespace {
 /// What the error of a row may be, relative to its norm: rounding of inputs to the products, weights and the output.
 double tolerance(dtype t) {
     switch (t) {
-        case dtype::f64: return 1e-12;
-        case dtype::bf16: return 1.5e-2;
-        case dtype::f16: return 2e-3;
-        default: return 2e-5;
+        case dtype::f64:
+            return 1e-12;
+        case dtype::bf16:
+            return 1.5e-2;
+        case dtype::f16:
+            return 2e-3;
+        default:
+            return 2e-5;
     }
 }
 

@@ -7,7 +7,8 @@
 
 namespace bench {
 
-/// Compares o with the definition in double precision, all heads of a sample of rows. Empty if right, else what is wrong.
+/// Compares o with the definition in double precision, all heads of a sample of rows. Empty if right, else what is
+/// wrong.
 std::string difference_from_definition(const problem& p, const operands& x);
 
 }  // namespace bench

@@ -30,8 +30,7 @@ HEED_NOINLINE T multiply_adds(index_t rounds, T x) {
     P acc[chains];
     for (int c = 0; c < chains; ++c) acc[c] = P(static_cast<T>(c));
     const P a(x), b(x);
-    for (index_t r = 0; r < rounds; ++r)
-        unroll<chains>([&](auto c) HEED_INLINE_LAMBDA { acc[c] = fma(acc[c], a, b); });
+    for (index_t r = 0; r < rounds; ++r) unroll<chains>([&](auto c) HEED_INLINE_LAMBDA { acc[c] = fma(acc[c], a, b); });
     P sum(T(0));
     for (int c = 0; c < chains; ++c) sum = sum + acc[c];
     alignas(64) T lanes[P::size];

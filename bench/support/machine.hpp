@@ -12,7 +12,7 @@ double fma_rate(int threads, double seconds_per_window, int windows);
 /// Rates of the process, measured once: the median of the best few windows, since the clock drifts and others share it.
 struct machine {
     static constexpr int most_threads = 2;
-    double f32[most_threads + 1] = {};        // flops per second, by threads
+    double f32[most_threads + 1] = {};  // flops per second, by threads
     double f64[most_threads + 1] = {};
     double bandwidth[most_threads + 1] = {};  // bytes per second, a buffer larger than the last cache
 };

@@ -12,15 +12,20 @@ void fill(const problem& p, const tensor& t, std::uint64_t stream) {
         const auto x = t.as<T>();
         const counter_random random(1, stream);
         for (index_t i = 0; i < x.size(); ++i)
-            x.data[i] = static_cast<T>(static_cast<float>((random.uniform(static_cast<std::uint64_t>(i)) - 0.5) * 3.464));
+            x.data[i] =
+                static_cast<T>(static_cast<float>((random.uniform(static_cast<std::uint64_t>(i)) - 0.5) * 3.464));
     });
 }
 
 }  // namespace
 
 operands::operands(const problem& p)
-    : q(p.type, {1, p.H, p.N, p.D}), k(p.type, {1, p.G, p.M, p.D}), v(p.type, {1, p.G, p.M, p.D}),
-      o(p.type, {1, p.H, p.N, p.D}), mask(p.mask()), sinks(static_cast<std::size_t>(p.what.sinks ? p.H : 0), 0.5f) {
+    : q(p.type, {1, p.H, p.N, p.D}),
+      k(p.type, {1, p.G, p.M, p.D}),
+      v(p.type, {1, p.G, p.M, p.D}),
+      o(p.type, {1, p.H, p.N, p.D}),
+      mask(p.mask()),
+      sinks(static_cast<std::size_t>(p.what.sinks ? p.H : 0), 0.5f) {
     fill(p, q, 0);
     fill(p, k, 1);
     fill(p, v, 2);

@@ -71,7 +71,8 @@ std::vector<pattern> published_masks() {
         causal_mask,
         {"prefix_lm", [](index_t N, index_t, int) -> any_mask { return patterns::prefix_lm(N / 4); }},
         {"sliding_window", [](index_t N, index_t, int) -> any_mask { return patterns::sliding_window(N / 8, N / 8); }},
-        {"causal_sliding_window", [](index_t N, index_t, int) -> any_mask { return patterns::causal_sliding_window(N / 8); }},
+        {"causal_sliding_window",
+         [](index_t N, index_t, int) -> any_mask { return patterns::causal_sliding_window(N / 8); }},
         {"global_sliding_window",
          [](index_t N, index_t, int) -> any_mask { return patterns::global_sliding_window(N / 32, N / 16); }},
     };
@@ -84,7 +85,8 @@ std::vector<pattern> published_masks() {
         add("share_question_document", over_documents<[](at x, int) { return patterns::share_question(x); }>);
         add("causal_blockwise_document", over_documents<[](at x, int) { return patterns::causal_blockwise(x); }>);
         add("prefix_lm_document", over_documents<[](at x, int a) { return patterns::prefix_lm_document(x, a / 4); }>);
-        add("block_causal_document", over_documents<[](at x, int a) { return patterns::block_causal_document(x, a / 4); }>);
+        add("block_causal_document",
+            over_documents<[](at x, int a) { return patterns::block_causal_document(x, a / 4); }>);
     }
     return all;
 }

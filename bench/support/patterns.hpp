@@ -10,7 +10,8 @@ namespace bench {
 inline const pattern full{"full"};
 extern const pattern causal_mask;
 
-/// The fourteen masks of LongCA-bench without `full`; those over documents once for each average length, short and long.
+/// The fourteen masks of LongCA-bench without `full`; those over documents once for each average length, short and
+/// long.
 std::vector<pattern> published_masks();
 
 /// Random blocks, so many percent of each block row kept, its diagonal always.

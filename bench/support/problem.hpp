@@ -18,10 +18,14 @@ inline constexpr const char* name_of(dtype t) {
 template <class F>
 decltype(auto) with_type(dtype t, F&& f) {
     switch (t) {
-        case dtype::bf16: return f(bf16());
-        case dtype::f16: return f(f16());
-        case dtype::f64: return f(double());
-        default: return f(float());
+        case dtype::bf16:
+            return f(bf16());
+        case dtype::f16:
+            return f(f16());
+        case dtype::f64:
+            return f(double());
+        default:
+            return f(float());
     }
 }
 

@@ -35,11 +35,14 @@ void print_machine() {
     for (int t = 1; t <= machine::most_threads; ++t)
         std::printf("%d thread%s FMA peak %.1f GFLOP/s f32, %.1f f64; read stream %.1f GB/s\n", t, t > 1 ? "s:" : ": ",
                     m.f32[t] * 1e-9, m.f64[t] * 1e-9, m.bandwidth[t] * 1e-9);
-    std::printf("of_peak: useful flops over the f32 peak (f64 rows: over the f64 peak); bf16 has a peak of its own, "
-                "twice as high where there are dot products.\n\n");
+    std::printf(
+        "of_peak: useful flops over the f32 peak (f64 rows: over the f64 peak); bf16 has a peak of its own, "
+        "twice as high where there are dot products.\n\n");
 }
 
-void print_row_header() { std::printf("%9s %12s %9s %8s %8s  %s\n", "", "ms", "GFLOP/s", "of_peak", "of_read", "name"); }
+void print_row_header() {
+    std::printf("%9s %12s %9s %8s %8s  %s\n", "", "ms", "GFLOP/s", "of_peak", "of_read", "name");
+}
 
 void print_row(const char* progress, double seconds, double flops_rate, double of_peak, double of_bandwidth,
                const char* name) {

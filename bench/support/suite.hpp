@@ -15,7 +15,7 @@ struct suite_row {
     std::string name() const { return what.name() + "/" + by->name; }
 };
 
-/// Everything; hours of a patient machine would be spent without the limits each contestant has.
+/// Everything: about an hour. Contestants drop out where a point would cost too much time or memory (see able).
 std::vector<suite_row> full_suite();
 /// The same questions in fewer points: minutes.
 std::vector<suite_row> short_suite();

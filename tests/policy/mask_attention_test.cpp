@@ -142,10 +142,9 @@ TEST(mask_attention, additive_hides_and_adds) {
     for (index_t e = 0; e < 3; ++e) EXPECT_EQ(o(1, 1, 11, e), 0);
     // One table for all heads, its rows apart.
     const auto shared = slice(slice(table.v(), 0, {1, 2}), 1, {0, 1});
-    attention(q, k, v, o, additive(shared), softcap{2});
+    attention(q, k, v, o, additive(shared) & causal{});
     EXPECT_TRUE(attends(o, q, k, v, [&](auto real) {
-        ref::options<decltype(real)> with;
-        with.score = [](auto x, index_t, index_t, index_t, index_t, index_t) { return 2 * std::tanh(x / 2); };
+        auto with = want(real);
         with.bias = [&](index_t, index_t, index_t row, index_t, index_t j) {
             return static_cast<decltype(real)>(table(1, 0, row, j));
         };

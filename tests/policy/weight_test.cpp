@@ -55,24 +55,6 @@ TEST(weight, laplace) {
     EXPECT_TRUE(std::isnan(through_pack(laplace{}, std::nanf(""))));
 }
 
-/// Largest error of erf on packs.
-template <class T>
-double worst_error(double first, double last, double step) {
-    double worst = 0;
-    for (double x = first; x <= last; x += step) {
-        const T at = static_cast<T>(x);
-        const double got = through_pack([](auto p) { return erf(p); }, at);
-        worst = std::max(worst, std::abs(got - std::erf(double(at))));
-    }
-    return worst;
-}
-
-TEST(weight, erf_is_accurate) {
-    EXPECT_LE(worst_error<float>(-5, 5, 0.0007), 1.2e-7);
-    EXPECT_LE(worst_error<float>(-1e-3, 1e-3, 1e-7), 2e-10);  // relative to x there
-    EXPECT_LE(worst_error<double>(-7, 7, 0.0007), 1e-14);     // 64 units of the last place, at worst
-}
-
 TEST(weight, sink_wants_a_logit_a_head) {
     const std::vector<float> two{0, 1};
     try {

@@ -150,7 +150,7 @@ private:
         r.o = s.o[u];
         r.m = s.m + u * shape::most_rows;
         r.l = s.l + u * shape::most_rows;
-        r.seen = 0;
+        r.seen = ~std::uint64_t(0) << n;  // the lanes beyond the rows need no key
         const index_t width = r.width(L);
         const Q* from = x.q.data + b * x.q.strides[0] + h * x.q.strides[1] + first * x.q.strides[2];
         if constexpr (Op::step == 1)
@@ -203,16 +203,11 @@ private:
     }
 
     static void note_seen(block& r, const tile_plan<A, T>& plan) {
-        if (!plan.partial) {
-            r.seen = ~std::uint64_t(0);
-            return;
-        }
+        if (r.seen == ~std::uint64_t(0)) return;
         for (int e = 0; e < plan.count; ++e)
-            for (int c = 0; c < r.packs; ++c) {
-                std::uint64_t any = plan.at[e].full ? 0xffff : 0;
-                for (std::uint16_t key : plan.at[e].bits[c].key) any |= key;
-                r.seen |= any << (c * shape::lanes);
-            }
+            for (int c = 0; c < r.packs; ++c)
+                for (int k = 0; k < (plan.at[e].full ? 1 : plan.at[e].count); ++k)
+                    r.seen |= std::uint64_t(plan.at[e].seen(c, k)) << (c * shape::lanes);
     }
 
     void attend(block& r, const source& tiles, const tile_plan<A, T>& plan, scalar* p) const {
@@ -220,15 +215,7 @@ private:
         if (plan.partial)
             for (int e = 0; e < plan.count && !guarded; ++e)
                 guarded = !plan.at[e].full && !tiles.finite(plan.at[e]);
-        const auto with = [&](auto packs) {
-            attend_tile<A, T, Op, Weight, packs>(r, tiles.tile(), plan, x.D(), x.E(), product_factor(), logits_map(),
-                                                 weight, guarded, p);
-        };
-        switch (r.packs) {
-            case 1: return with(std::integral_constant<int, 1>{});
-            case 2: return with(std::integral_constant<int, 2>{});
-            default: return with(std::integral_constant<int, 3>{});
-        }
+        attend_tile<A, T, Op>(r, tiles.tile(), plan, x.D(), x.E(), product_factor(), logits_map(), weight, guarded, p);
     }
 
     /// o = O / l, or 0 where no key was visible; the sink joins the sum here; lse is reported.
@@ -333,14 +320,10 @@ private:
         tiles.load(plan);
         const index_t width = r.width(shape::lanes), size = shape::keys * shape::most_rows;
         for (int e = 0; e < plan.count; ++e) {
-            const auto with = [&](auto packs) {
-                observe_block<A, T, Op, packs>(r, tiles.tile(), plan.at[e], x.D(),
-                                                 natural_factor(), score, mask, weight,
-                                                 s.observed, size);
-            };
-            r.packs == 1   ? with(std::integral_constant<int, 1>{})
-            : r.packs == 2 ? with(std::integral_constant<int, 2>{})
-                           : with(std::integral_constant<int, 3>{});
+            with_packs(r.packs, [&](auto packs) {
+                observe_block<A, T, Op, packs>(r, tiles.tile(), plan.at[e], x.D(), static_cast<T>(factor),
+                                               panel_factor(), score, mask, weight, s.observed, size);
+            });
             const observed<T> seen{r.at.b, r.at.h, r.at.first - shift,
                                    tiles.tile().keys.first + plan.at[e].block * shape::keys,
                                    static_cast<int>(r.at.size()), plan.at[e].count, width, s.observed,

@@ -8,23 +8,13 @@
 // from memory, whatever their width, tail or row stride. The panels of a row block are (D, rows), (E, rows).
 #pragma once
 
-#include "../policy/mask.hpp"
 #include "../policy/score.hpp"
 #include "../policy/weight.hpp"
 #include "../tile/panels.hpp"
 #include "../tile/softmax.hpp"
+#include "tile_plan.hpp"
 
 namespace heed::inline HEED_ABI::detail {
-
-/// Tile extents; they depend on type and instruction set only.
-template <class A, class T>
-struct tiling {
-    static constexpr index_t lanes = heed::lanes<T, A>;
-    static constexpr int keys = tile_scalars<A>;  // of a micro-block
-    static constexpr index_t tile_keys = 128;       // amortises the loads and stores of O; P then still fits L1
-    static constexpr index_t micro_blocks = tile_keys / keys;
-    static constexpr index_t most_rows = tile_packs * lanes;
-};
 
 /// Up to tile_packs packs of query rows of one head, and what is carried for them along the keys.
 template <class T, class Panel>
@@ -39,59 +29,6 @@ struct row_block {
 
     index_t width(index_t lanes) const { return packs * lanes; }
 };
-
-/// A micro-block of keys that some row sees.
-struct visible_keys {
-    int block = 0;      // which micro-block of the tile
-    int count = 0;      // valid keys in it (fewer only at the end of the keys)
-    bool full = false;  // all rows see all keys
-    lane_bits bits[tile_packs];
-};
-
-/// The visible micro-blocks of a tile: at most one entry each, in order.
-template <class A, class T>
-struct tile_plan {
-    using shape = tiling<A, T>;
-    int count = 0;
-    bool partial = false;
-    visible_keys at[shape::micro_blocks];
-};
-
-/// Hidden: list every micro-block, seen or not.
-template <class A, class T, bool Hidden = false, class Mask>
-HEED_NOINLINE void plan_tile(const Mask& mask, const rows& r, range tile, tile_plan<A, T>& plan) {
-    using shape = tiling<A, T>;
-    constexpr index_t K = shape::keys, L = shape::lanes;
-    plan.count = 0;
-    plan.partial = false;
-    const bool all = full(mask, r, tile);
-    const auto visible = [&](index_t j) { return all || Hidden ? j : next(mask, r, j); };
-    index_t j = visible(tile.first);
-    while (j < tile.last) {
-        const index_t first = tile.first + (j - tile.first) / K * K;
-        const range keys{first, std::min(first + K, tile.last)};
-        auto& entry = plan.at[plan.count++];
-        entry.block = static_cast<int>((first - tile.first) / K);
-        entry.count = static_cast<int>(keys.size());
-        const bool every = all || full(mask, r, keys);
-        entry.full = every && entry.count == K;
-        if (!entry.full) {
-            plan.partial = true;
-            for (int c = 0; c * L < r.size(); ++c) {
-                rows part = r;
-                part.first = r.first + c * L;
-                part.last = std::min(r.last, part.first + L);
-                if (every) {
-                    entry.bits[c] = {};
-                    for (int k = 0; k < entry.count; ++k) entry.bits[c].key[k] = 0xffff;
-                } else {
-                    entry.bits[c] = bits(mask, part, first, entry.count);
-                }
-            }
-        }
-        j = keys.last < tile.last ? visible(keys.last) : tile.last;
-    }
-}
 
 /// Where a key tile's K and V stand: K rows of scalars, V rows (or interleaved pair rows) of scalars.
 template <class Op>
@@ -129,33 +66,36 @@ struct no_logit_map {
     static constexpr bool trivial = true;
 };
 
-/// Logits of one micro-block: s = K Q^T, scaled, mapped, in base 2 for softmax; masked pairs are -inf. Between the K
-/// stretches of the product, meanwhile(r) has the ports that multiply-adds leave idle.
-template <class Op, class Tiling, bool Normalised, int C, class T, class Panel, class Logit, class P, class Meanwhile>
-HEED_INLINE void logits(register_tile<P, Tiling::keys, C>& s, const row_block<T, Panel>& block,
+/// Logits of one micro-block for W packs of rows: s = K Q^T, scaled, mapped, in base 2 for softmax; masked pairs are
+/// -inf. Between the K stretches of the product, meanwhile(r) has the ports that multiply-adds leave idle.
+template <class Op, class Tiling, bool Normalised, int W, class T, class Panel, class Logit, class P, class Meanwhile>
+HEED_INLINE void logits(register_tile<P, Tiling::keys, W>& s, const row_block<T, Panel>& block,
                         const key_tile<Op>& tile, const visible_keys& at, index_t depth, T post_scale,
                         const Logit& logit, const Meanwhile& meanwhile) {
     constexpr int K = Tiling::keys;
     constexpr index_t L = Tiling::lanes;
-    s.clear();
-    const index_t first = at.block * K;
+    const index_t first = at.block * K, width = block.width(L);
     const typename Op::scalar* k = tile.k + first * tile.k_stride;
+    const typename Op::scalar* q = block.q + at.pack * L;
+    s.clear();
     for (int r = 0; r < K; ++r) {
         const index_t from = depth * r / K, to = depth * (r + 1) / K;
         // A K-th of the depth is stepped through while one key of the next micro-block is asked for.
         const prefetch ahead{address(k, (K + r) * tile.k_stride), K * static_cast<index_t>(sizeof *k)};
-        multiply<Op>(s, k + from, tile.k_stride, static_index<1>{}, block.q + from * C * L, to - from, ahead);
+        multiply<Op>(s, k + from, tile.k_stride, static_index<1>{}, q + from * width, width, to - from, ahead);
         meanwhile(r);
     }
     if constexpr (Op::step > 1) {
         const P by(post_scale);
-        unroll<K>([&](auto r) HEED_INLINE_LAMBDA { unroll<C>([&](auto c) HEED_INLINE_LAMBDA { s.at[r][c] = s.at[r][c] * by; }); });
+        unroll<K>([&](auto r) HEED_INLINE_LAMBDA {
+            unroll<W>([&](auto c) HEED_INLINE_LAMBDA { s.at[r][c] = s.at[r][c] * by; });
+        });
     }
     if constexpr (!Logit::trivial) {
-        where w = block.at.at(block.at.first, tile.keys.first + first);
+        const where w = block.at.at(block.at.first + at.pack * L, tile.keys.first + first);
         const P base(Normalised ? log2_e<T> : T(1));
         unroll<K>([&](auto r) HEED_INLINE_LAMBDA {
-            unroll<C>([&](auto c) HEED_INLINE_LAMBDA {
+            unroll<W>([&](auto c) HEED_INLINE_LAMBDA {
                 where here = w;
                 here.row += c * L;
                 here.i += c * L;
@@ -166,49 +106,74 @@ HEED_INLINE void logits(register_tile<P, Tiling::keys, C>& s, const row_block<T,
     }
     if (!at.full) {
         const P hidden(-std::numeric_limits<T>::infinity());
+        const lane_bits* bits = at.bits + at.pack;
         unroll<K>([&](auto r) HEED_INLINE_LAMBDA {
-            unroll<C>([&](auto c) HEED_INLINE_LAMBDA {
-                s.at[r][c] = select(mask_of_bits<T, typename P::arch_type>(at.bits[c].key[r]), s.at[r][c], hidden);
+            unroll<W>([&](auto c) HEED_INLINE_LAMBDA {
+                s.at[r][c] = select(mask_of_bits<T, typename P::arch_type>(bits[c].key[r]), s.at[r][c], hidden);
             });
         });
     }
 }
 
-/// O rows [e, e + R) += V^T P over runs of keys.
+/// Calls f(std::integral_constant<int, packs>{}).
+template <class F>
+HEED_INLINE void with_packs(int packs, F&& f) {
+    switch (packs) {
+        case 1: return f(std::integral_constant<int, 1>{});
+        case 2: return f(std::integral_constant<int, 2>{});
+        default: return f(std::integral_constant<int, 3>{});
+    }
+}
+
+/// Consecutive keys that the same packs of rows see.
 struct key_run {
     index_t row = 0;    // first row of P
     index_t key = 0;    // first row of V
     index_t count = 0;  // steps of depth
+    int pack = 0;       // first pack
+    int packs = 0;
 };
 
-template <class Op, int R, int C, class T>
-HEED_NOINLINE void add_values(const key_tile<Op>& tile, index_t e, const typename Op::scalar* p, const key_run* runs,
-                              int run_count, T* o) {
+/// O rows [e, e + R) += V^T P over the runs [first, last), which have the same W packs.
+template <class Op, int R, int W, class T>
+HEED_NOINLINE void add_values(const key_tile<Op>& tile, index_t e, const typename Op::scalar* p, const key_run* first,
+                              const key_run* last, index_t width, T* o) {
     using P = typename Op::accumulator;
-    constexpr index_t width = C * static_cast<index_t>(P::size);
-    register_tile<P, R, C> acc;
-    acc.load_rows(o + e * width, width);
+    const index_t at = first->pack * static_cast<index_t>(P::size);
+    register_tile<P, R, W> acc;
+    acc.load_rows(o + e * width + at, width);
     constexpr index_t line = 64 / sizeof(typename Op::scalar);
-    for (int x = 0; x < run_count; ++x) {
-        const typename Op::scalar* v = tile.v + runs[x].key * tile.v_stride + e;
+    for (const key_run* run = first; run != last; ++run) {
+        const typename Op::scalar* v = tile.v + run->key * tile.v_stride + e;
         const prefetch ahead{address(v, line), tile.v_stride * static_cast<index_t>(sizeof *v)};
-        multiply<Op>(acc, v, static_index<1>{}, tile.v_stride, p + runs[x].row * width, runs[x].count, ahead);
+        multiply<Op>(acc, v, static_index<1>{}, tile.v_stride, p + run->row * width + at, width, run->count, ahead);
     }
-    acc.store_rows(o + e * width, width);
+    acc.store_rows(o + e * width + at, width);
+}
+
+template <class Op, int K, int W, class T>
+void add_all_values(const key_tile<Op>& tile, index_t E, const typename Op::scalar* p, const key_run* first,
+                    const key_run* last, index_t width, T* o) {
+    index_t e = 0;
+    for (; e + K <= E; e += K) add_values<Op, K, W>(tile, e, p, first, last, width, o);
+    if constexpr (K > 4)
+        for (; e + 4 <= E; e += 4) add_values<Op, 4, W>(tile, e, p, first, last, width, o);
+    for (; e < E; ++e) add_values<Op, 1, W>(tile, e, p, first, last, width, o);
 }
 
 /// The same where V holds a NaN or inf that some row must not see: 0 * NaN is NaN, so hidden pairs are left out one by
 /// one. Rare and slow.
-template <class A, class T, class Op, int C>
+template <class A, class T, class Op>
 HEED_NOINLINE void add_values_guarded(row_block<T, typename Op::scalar>& block, const key_tile<Op>& tile,
                                       const tile_plan<A, T>& plan, index_t E, const typename Op::scalar* p) {
     using shape = tiling<A, T>;
-    constexpr index_t L = shape::lanes, width = C * L;
+    constexpr index_t L = shape::lanes;
+    const index_t width = block.width(L);
     for (int x = 0; x < plan.count; ++x) {
         const visible_keys& at = plan.at[x];
         for (int key = 0; key < at.count; ++key)
             for (index_t row = 0; row < width; ++row) {
-                if (!at.full && !(at.bits[row / L].key[key] >> (row % L) & 1)) continue;
+                if (!(at.seen(static_cast<int>(row / L), key) >> (row % L) & 1)) continue;
                 const T weight = Op::weight_at(p, x * shape::keys + key, row, width);
                 for (index_t e = 0; e < E; ++e)
                     block.o[e * width + row] +=
@@ -217,77 +182,95 @@ HEED_NOINLINE void add_values_guarded(row_block<T, typename Op::scalar>& block, 
     }
 }
 
-/// Turns the waiting logits of one step of P (a key, or a pair of keys) into weights, and joins their sums to l.
-template <class Op, int C, class T, class Weight>
-HEED_INLINE void weigh(const T* waiting, const T* m, T* l, const Weight& weight, typename Op::scalar* p) {
+/// Turns the waiting logits of one step of P (a key, or a pair of keys) into weights, for one pack of rows, and joins
+/// their sums to l.
+template <class Op, class T, class Weight>
+HEED_INLINE void weigh(const T* waiting, index_t width, const T* m, T* l, const Weight& weight, typename Op::scalar* p) {
     using P = typename Op::accumulator;
-    constexpr index_t L = static_cast<index_t>(P::size);
-    unroll<C>([&](auto c) HEED_INLINE_LAMBDA {
-        P x[Op::step];
-        unroll<Op::step>([&](auto k) HEED_INLINE_LAMBDA {
-            x[k] = load_aligned<P>(waiting + (k * C + c) * L);
-            if constexpr (Weight::normalised)
-                x[k] = exp2_nonpositive(x[k] - load_aligned<P>(m + c * L));
-            else  // a masked pair weighs 0, whatever the function makes of -inf
-                x[k] = select(x[k] == P(-std::numeric_limits<T>::infinity()), P(T(0)), weight(x[k]));
-        });
-        if constexpr (Weight::normalised) {
-            P sum = load_aligned<P>(l + c * L);
-            unroll<Op::step>([&](auto k) HEED_INLINE_LAMBDA { sum += x[k]; });
-            store_aligned(l + c * L, sum);
-        }
-        Op::store_weights(p + c * L, x);
+    P x[Op::step];
+    unroll<Op::step>([&](auto k) HEED_INLINE_LAMBDA {
+        x[k] = load_aligned<P>(waiting + k * width);
+        if constexpr (Weight::normalised)
+            x[k] = exp2_nonpositive(x[k] - load_aligned<P>(m));
+        else  // a masked pair weighs 0, whatever the function makes of -inf
+            x[k] = select(x[k] == P(-std::numeric_limits<T>::infinity()), P(T(0)), weight(x[k]));
     });
+    if constexpr (Weight::normalised) {
+        P sum = load_aligned<P>(l);
+        unroll<Op::step>([&](auto k) HEED_INLINE_LAMBDA { sum += x[k]; });
+        store_aligned(l, sum);
+    }
+    Op::store_weights(p, x);
 }
 
-/// The whole step for a row block of C packs. `guarded`: V holds a NaN or inf that some row must not see.
-template <class A, class T, class Op, class Weight, int C, class Logit, class Panel>
-HEED_NOINLINE void attend_tile(row_block<T, Panel>& block, const key_tile<Op>& tile, const tile_plan<A, T>& plan,
-                               index_t D, index_t E, T post_scale, const Logit& logit, const Weight& weight,
-                               bool guarded, typename Op::scalar* p) {
+/// The whole step of a row block. `guarded`: V holds a NaN or inf that some row must not see.
+template <class A, class T, class Op, class Weight, class Logit>
+HEED_NOINLINE void attend_tile(row_block<T, typename Op::scalar>& block, const key_tile<Op>& tile,
+                               const tile_plan<A, T>& plan, index_t D, index_t E, T post_scale, const Logit& logit,
+                               const Weight& weight, bool guarded, typename Op::scalar* p) {
     using shape = tiling<A, T>;
     using P = pack<T, A>;
     constexpr int K = shape::keys;
-    constexpr index_t L = shape::lanes, width = C * L;
+    constexpr index_t L = shape::lanes;
     constexpr index_t steps = K / Op::step;  // P rows of a micro-block
+    const index_t width = block.width(L);
     key_run runs[shape::micro_blocks];
     int run_count = 0;
-    alignas(64) T waiting[K * width];  // logits of the micro-block before, to become weights during the next product
-    int waits = -1;
-    const auto weigh_waiting = [&](int r) HEED_INLINE_LAMBDA {
-        if (waits >= 0 && r % Op::step == 0)
-            weigh<Op, C>(waiting + r * width, block.m, block.l, weight, p + (waits * steps + r / Op::step) * width);
+    alignas(64) T waiting[K * shape::most_rows];  // logits of the entry before, to become weights in the next product
+    const visible_keys* waits = nullptr;
+    const auto weigh_waiting = [&](int r, auto packs) HEED_INLINE_LAMBDA {
+        if (!waits || r % Op::step != 0) return;
+        const index_t row = (waits - plan.at) * steps + r / Op::step, stride = waits->packs * L;
+        const auto weigh_pack = [&](auto c) HEED_INLINE_LAMBDA {
+            const index_t lane = (waits->pack + c) * L;
+            weigh<Op>(waiting + r * stride + c * L, stride, block.m + lane, block.l + lane, weight,
+                      p + row * width + lane);
+        };
+        if (waits->packs == packs)  // as many as the product at hand: nearly always
+            unroll<packs>(weigh_pack);
+        else
+            for (int c = 0; c < waits->packs; ++c) weigh_pack(c);
     };
     for (int x = 0; x < plan.count; ++x) {
         const visible_keys& at = plan.at[x];
-        register_tile<P, K, C> s;
-        logits<Op, shape, Weight::normalised, C>(s, block, tile, at, ceil_div(D, Op::step), post_scale, logit,
-                                                weigh_waiting);
-        if constexpr (Weight::normalised)
-            follow_maximum(s, block.m, block.l, [&](const P(&alpha)[C]) {
-                for (index_t e = 0; e < E; ++e)
-                    unroll<C>([&](auto c) HEED_INLINE_LAMBDA {
-                        T* o = block.o + e * width + c * L;
-                        store_aligned(o, alpha[c] * load_aligned<P>(o));
-                    });
-                for (index_t row = 0; row < x * steps; ++row)
-                    unroll<C>([&](auto c) HEED_INLINE_LAMBDA { Op::rescale(p + row * width + c * L, alpha[c]); });
-            });
-        s.store_rows(waiting, width);
-        waits = x;
-        const index_t count = ceil_div(at.count, Op::step);
-        if (run_count > 0 && runs[run_count - 1].key + runs[run_count - 1].count == at.block * steps)
-            runs[run_count - 1].count += count;
+        with_packs(at.packs, [&](auto packs) HEED_INLINE_LAMBDA {
+            constexpr int W = packs;
+            register_tile<P, K, W> s;
+            logits<Op, shape, Weight::normalised, W>(s, block, tile, at, ceil_div(D, Op::step), post_scale, logit,
+                                                     [&](int r) HEED_INLINE_LAMBDA { weigh_waiting(r, packs); });
+            const index_t lane = at.pack * L;
+            if constexpr (Weight::normalised)
+                follow_maximum(s, block.m + lane, block.l + lane, [&](const P(&alpha)[W]) {
+                    for (index_t e = 0; e < E; ++e)
+                        unroll<W>([&](auto c) HEED_INLINE_LAMBDA {
+                            T* o = block.o + e * width + lane + c * L;
+                            store_aligned(o, alpha[c] * load_aligned<P>(o));
+                        });
+                    for (index_t row = 0; row < x * steps; ++row)
+                        unroll<W>([&](auto c) HEED_INLINE_LAMBDA {
+                            Op::rescale(p + row * width + lane + c * L, alpha[c]);
+                        });
+                });
+            s.store_rows(waiting, W * L);
+        });
+        waits = &at;
+        const key_run run{x * steps, at.block * steps, ceil_div(at.count, Op::step), at.pack, at.packs};
+        key_run* before = run_count > 0 ? &runs[run_count - 1] : nullptr;
+        if (before && before->key + before->count == run.key && before->pack == run.pack && before->packs == run.packs)
+            before->count += run.count;
         else
-            runs[run_count++] = {x * steps, at.block * steps, count};
+            runs[run_count++] = run;
     }
-    for (int r = 0; r < K; ++r) weigh_waiting(r);
-    if (guarded) return add_values_guarded<A, T, Op, C>(block, tile, plan, E, p);
-    index_t e = 0;
-    for (; e + K <= E; e += K) add_values<Op, K, C>(tile, e, p, runs, run_count, block.o);
-    if constexpr (K > 4)
-        for (; e + 4 <= E; e += 4) add_values<Op, 4, C>(tile, e, p, runs, run_count, block.o);
-    for (; e < E; ++e) add_values<Op, 1, C>(tile, e, p, runs, run_count, block.o);
+    for (int r = 0; r < K; ++r) weigh_waiting(r, std::integral_constant<int, tile_packs>{});
+    if (guarded) return add_values_guarded<A, T, Op>(block, tile, plan, E, p);
+    for (const key_run *first = runs, *end = runs + run_count; first != end;) {
+        const key_run* last = first + 1;
+        while (last != end && last->pack == first->pack && last->packs == first->packs) ++last;
+        with_packs(first->packs, [&](auto packs) HEED_INLINE_LAMBDA {
+            add_all_values<Op, K, packs>(tile, E, p, first, last, width, block.o);
+        });
+        first = last;
+    }
 }
 
 /// The four stages of one micro-block, [key][row], `size` elements apart from `out` on, in natural units.
@@ -302,7 +285,7 @@ HEED_NOINLINE void observe_block(const row_block<T, typename Op::scalar>& block,
     register_tile<P, K, C> s;
     s.clear();
     const index_t first = at.block * K;
-    multiply<Op>(s, tile.k + first * tile.k_stride, tile.k_stride, static_index<1>{}, block.q, ceil_div(D, Op::step), {});
+    multiply<Op>(s, tile.k + first * tile.k_stride, tile.k_stride, static_index<1>{}, block.q, C * L, ceil_div(D, Op::step), {});
     const P to_natural(natural_factor), hidden(-std::numeric_limits<T>::infinity());
     s.store_rows(out, C * L);
     for (int r = 0; r < K; ++r)
@@ -314,7 +297,7 @@ HEED_NOINLINE void observe_block(const row_block<T, typename Op::scalar>& block,
             y = score(y, w);
             store_aligned(to + size, y);
             if constexpr (additive_mask<Mask>) y = mask.add(y, w);
-            const auto visible = at.full ? mask_of_bits<T, A>(0xffff) : mask_of_bits<T, A>(at.bits[c].key[r]);
+            const auto visible = mask_of_bits<T, A>(at.seen(c, r));
             y = select(visible, y, hidden);
             store_aligned(to + 2 * size, y);
             if constexpr (Weight::normalised)  // here l holds the inverse of the sum

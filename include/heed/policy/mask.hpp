@@ -177,6 +177,16 @@ constexpr lane_bits bits(const M& m, const rows& r, index_t j, int n) {
         return m.bits(r, j, n);
     } else {
         byte_rows out;
+        if constexpr (monotone_mask<M>) {  // most parts of a tile are hidden or full, which the end rows tell
+            if (r.size() <= 0) return {};
+            const range a = m.keys(r.at(r.first)), z = m.keys(r.at(r.last - 1));
+            if (z.last <= j || a.first >= j + n) return {};
+            if (z.first <= j && a.last >= j + n) {
+                lane_bits all;
+                for (int c = 0; c < n; ++c) all.key[c] = static_cast<std::uint16_t>(span_bits(0, r.size(), 16));
+                return all;
+            }
+        }
         for (index_t i = r.first; i < r.last; ++i) {
             unsigned seen = 0;
             if constexpr (interval_mask<M>) {

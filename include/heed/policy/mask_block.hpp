@@ -50,11 +50,13 @@ struct block_list {
     block_axis key;
     std::span<const index_t> starts;
     std::span<const index_t> blocks;
-    index_t heads;  // 1: every head uses the same lists
+    index_t heads;          // 1: every head uses the same lists
+    index_t rows_per_head;  // block rows, or 0 where heads share them
 
     constexpr block_list(block_axis query_blocks, block_axis key_blocks, std::span<const index_t> row_starts,
                          std::span<const index_t> key_block_lists, index_t lists_for_heads = 1)
-        : query(query_blocks), key(key_blocks), starts(row_starts), blocks(key_block_lists), heads(lists_for_heads) {}
+        : query(query_blocks), key(key_blocks), starts(row_starts), blocks(key_block_lists), heads(lists_for_heads),
+          rows_per_head(heads > 1 ? (static_cast<index_t>(starts.size()) - 1) / heads : 0) {}
 
     constexpr bool allows(const where& w) const {
         const auto seen = list(w.h, query.of(w.row));
@@ -109,7 +111,7 @@ struct block_list {
         query.check(op, "query", s.N);
         key.check(op, "key", s.M);
         const index_t R = query.count(s.N), C = key.count(s.M);
-        require_shape(heads == 1 || heads == s.H, op, "block_list has lists for ", heads, " heads, q has ", s.H);
+        require_shape(heads >= 1 && (heads == 1 || heads == s.H), op, "block_list has lists for ", heads, " heads, q has ", s.H);
         require_shape(static_cast<index_t>(starts.size()) == heads * R + 1, op, "block_list has ", starts.size(),
                       " starts, ", heads, " heads of ", R, " block rows need ", heads * R + 1);
         require_shape(starts.front() == 0 && starts.back() == static_cast<index_t>(blocks.size()), op,
@@ -129,9 +131,9 @@ struct block_list {
 private:
     constexpr index_t past(index_t block) const { return key.first(block + 1); }
     constexpr std::span<const index_t> list(index_t h, index_t block_row) const {
-        const index_t R = (static_cast<index_t>(starts.size()) - 1) / heads;
-        const auto at = static_cast<std::size_t>((heads == 1 ? 0 : h * R) + block_row);
-        return blocks.subspan(static_cast<std::size_t>(starts[at]), static_cast<std::size_t>(starts[at + 1] - starts[at]));
+        const auto at = static_cast<std::size_t>(h * rows_per_head + block_row);
+        const auto first = static_cast<std::size_t>(starts[at]);
+        return blocks.subspan(first, static_cast<std::size_t>(starts[at + 1]) - first);
     }
 };
 

@@ -14,6 +14,13 @@
 namespace heed::inline HEED_ABI {
 namespace detail {
 
+/// Starts to bring the cache line of p, where the compiler has a way to say so.
+inline void ask_for([[maybe_unused]] const void* p) {
+#if defined(__GNUC__)
+    __builtin_prefetch(p);
+#endif
+}
+
 /// What both have in common; Derived says which elements are visible.
 template <class Derived, class T>
 struct tensor_mask {
@@ -27,15 +34,20 @@ struct tensor_mask {
         return w.j < held && Derived::visible(row(w.b, w.h, w.row)[w.j * table.strides[3]]);
     }
     index_t next(const rows& r, index_t j) const {
-        constexpr index_t step = 64;  // keys looked at for all rows before going on
+        constexpr index_t step = 256;  // keys looked at for all rows before going on
         if (r.size() <= 0 || j >= held) return no_key;
         if (table.strides[3] == 0) return any(r, j, j + 1) < no_key ? j : no_key;
-        for (; j < held; j += step)
-            if (const index_t k = any(r, j, std::min(j + step, held)); k < no_key) return k;
+        if (const index_t k = any(r, j, std::min(j + together, held)); k < no_key) return k;
+        for (j += together; j < held; j += step) {
+            const range scanned{j, std::min(j + step, held)};
+            ahead(r, scanned);
+            if (const index_t k = any(r, scanned.first, scanned.last); k < no_key) return k;
+        }
         return no_key;
     }
     bool full(const rows& r, range keys) const {
         if (keys.last > held) return false;
+        ahead(r, keys);
         for (index_t i = r.first; i < once(r); ++i)
             if (!all(row(r.b, r.h, i - r.shift), keys)) return false;
         return true;
@@ -64,18 +76,50 @@ protected:
     /// The end of the rows worth asking: one, where all are the same.
     index_t once(const rows& r) const { return table.strides[2] == 0 ? std::min(r.last, r.first + 1) : r.last; }
 
+    /// Asks for the tile's lines before one is needed: rows lie pages apart, where no hardware prefetch goes.
+    void ahead(const rows& r, range keys) const {
+        constexpr auto line = static_cast<index_t>(64 / sizeof(T));
+        if (table.strides[3] != 1 || keys.size() < line) return;
+        for (index_t i = r.first; i < once(r); ++i) {
+            const T* at = row(r.b, r.h, i - r.shift);
+            for (index_t j = keys.first; j < keys.last; j += line) detail::ask_for(at + j);
+        }
+    }
+    /// Keys looked at together, without a branch for each.
+    static constexpr index_t together = 16;
+
+    /// Whether some (or, Every: whether all) of 16 neighbours are visible.
+    template <bool Every>
+    static bool sixteen(const T* at) {
+        if constexpr (sizeof(T) == 1 && !Every) {  // non-zero bytes, as two words
+            std::uint64_t x[2];
+            std::memcpy(x, at, sizeof x);
+            return (x[0] | x[1]) != 0;
+        } else {
+            unsigned count = 0;
+            for (int c = 0; c < together; ++c) count += Derived::visible(at[c]);
+            return Every ? count == together : count > 0;
+        }
+    }
     /// The first key of [first, last) that some row sees.
     index_t any(const rows& r, index_t first, index_t last) const {
-        index_t nearest = no_key;
+        index_t nearest = last;
         for (index_t i = r.first; i < once(r) && nearest > first; ++i) {
             const T* at = row(r.b, r.h, i - r.shift);
-            for (index_t j = first; j < std::min(last, nearest); ++j)
-                if (Derived::visible(at[j * table.strides[3]])) nearest = j;
+            index_t j = first;
+            if (table.strides[3] == 1)
+                while (j + together <= nearest && !sixteen<false>(at + j)) j += together;
+            while (j < nearest && !Derived::visible(at[j * table.strides[3]])) ++j;
+            nearest = j;
         }
-        return nearest;
+        return nearest < last ? nearest : no_key;
     }
     bool all(const T* at, range keys) const {
-        for (index_t j = keys.first; j < keys.last; ++j)
+        index_t j = keys.first;
+        if (table.strides[3] == 1)
+            for (; j + together <= keys.last; j += together)
+                if (!sixteen<true>(at + j)) return false;
+        for (; j < keys.last; ++j)
             if (!Derived::visible(at[j * table.strides[3]])) return false;
         return true;
     }

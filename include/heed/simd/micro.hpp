@@ -1,6 +1,6 @@
 // The register-blocked micro-kernel under every product of the library:
 //   acc(r, c) += sum_t  a[r * rs + t * ts] * panel[t][c]        r < R scalars, c < C packs, t < depth
-// `panel` is packed, C packs a row; `a` is read one scalar at a time and broadcast, so it may have any strides and any
+// `panel` is packed, at least C packs a row; `a` is read one scalar at a time and broadcast, so it may have any strides and any
 // tail, and nothing beyond its R x depth elements is touched.
 // Shape: R * C accumulators + C packs + 1 broadcast fill the register file (8 x 3 of 32, 4 x 3 of 16), which needs
 // (R + C) / (R * C) loads a multiply-add: 11 / 24, well below the one load a multiply-add that the ports give.
@@ -152,8 +152,8 @@ struct prefetch {
 /// The micro-kernel. `rs` and `ts` are strides in scalars: an index, or static_index<1> where the axis is contiguous.
 template <class Op, int R, int C, class RowStride, class DepthStride>
 HEED_INLINE void multiply(register_tile<typename Op::accumulator, R, C>& acc, const typename Op::scalar* a,
-                          RowStride rs, DepthStride ts, const typename Op::scalar* panel, index_t depth,
-                          prefetch ahead) {
+                          RowStride rs, DepthStride ts, const typename Op::scalar* panel, index_t panel_stride,
+                          index_t depth, prefetch ahead) {
     constexpr index_t width = static_cast<index_t>(Op::accumulator::size);
     auto line = reinterpret_cast<std::uintptr_t>(ahead.first);
 #pragma GCC unroll 2
@@ -165,7 +165,7 @@ HEED_INLINE void multiply(register_tile<typename Op::accumulator, R, C>& acc, co
             unroll<C>([&](auto c) HEED_INLINE_LAMBDA { acc.at[r][c] = Op::apply(x[c], y, acc.at[r][c]); });
         });
         a += ts;
-        panel += C * width;
+        panel += panel_stride;
         __builtin_prefetch(reinterpret_cast<const void*>(line));
         line += static_cast<std::uintptr_t>(ahead.bytes);
     }
