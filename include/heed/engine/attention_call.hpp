@@ -321,8 +321,8 @@ private:
         const index_t width = r.width(shape::lanes), size = shape::keys * shape::most_rows;
         for (int e = 0; e < plan.count; ++e) {
             with_packs(r.packs, [&](auto packs) {
-                observe_block<A, T, Op, packs>(r, tiles.tile(), plan.at[e], x.D(), static_cast<T>(factor),
-                                               panel_factor(), score, mask, weight, s.observed, size);
+                observe_block<A, T, Op, packs>(r, tiles.tile(), plan.at[e], x.D(), natural_factor(), score, mask,
+                                               weight, s.observed, size);
             });
             const observed<T> seen{r.at.b, r.at.h, r.at.first - shift,
                                    tiles.tile().keys.first + plan.at[e].block * shape::keys,
