@@ -110,6 +110,7 @@ void compare(const scene& s, view<Q> q, view<K> k, view<V> v, const tensor<O>& g
     const double logit_error = epsilon<T> * (4 + static_cast<double>(s.D) / 8) * (most.logit + 1);
     double allowed = most.weighed * (16 * epsilon<T> + (std::is_same_v<O, T> ? 0 : epsilon<O>) +
                                      (all_bf16 ? 2 * epsilon<bf16> : 0));
+    if (std::is_same_v<O, f16>) allowed += 0x1p-25;  // half of the least number
     if (std::is_same_v<Weight, relu_squared>)
         allowed += static_cast<double>(s.M) * 4 * most.logit * logit_error * most.value;
     else
