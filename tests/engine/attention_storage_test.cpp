@@ -12,7 +12,8 @@ namespace {
 template <class Q, class K, class V, class O>
 void check_types(index_t N, index_t M, index_t D, index_t E) {
     SCOPED_TRACE(testing::Message() << "N" << N << " M" << M << " D" << D << " E" << E);
-    const auto q = normal<Q>({1, 4, N, D}, 1), k = normal<K>({1, 2, M, D}, 2);
+    const auto q = normal<Q>({1, 4, N, D}, 1);
+    const auto k = normal<K>({1, 2, M, D}, 2);
     const auto v = normal<V>({1, 2, M, E}, 3);
     tensor<O> o({1, 4, N, E});
     attention(q, k, v, o, causal{});

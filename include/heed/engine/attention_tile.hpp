@@ -161,23 +161,27 @@ void add_all_values(const key_tile<Op>& tile, index_t E, const typename Op::scal
     for (; e < E; ++e) add_values<Op, 1, W>(tile, e, p, first, last, width, o);
 }
 
-/// The same where V holds a NaN or inf that some row must not see: 0 * NaN is NaN, so hidden pairs are left out one by
-/// one. Rare and slow.
+/// The same where V holds a NaN or inf that some row must not see: 0 * NaN is NaN, so V reads as 0 in the rows it is
+/// hidden from. The steps and their order are those of add_values, and so are the bits. Rare and slow.
 template <class A, class T, class Op>
 HEED_NOINLINE void add_values_guarded(row_block<T, typename Op::scalar>& block, const key_tile<Op>& tile,
                                       const tile_plan<A, T>& plan, index_t E, const typename Op::scalar* p) {
-    using shape = tiling<A, T>;
-    constexpr index_t L = shape::lanes;
+    using P = typename Op::accumulator;
+    constexpr index_t L = tiling<A, T>::lanes, steps = tiling<A, T>::keys / Op::step;
     const index_t width = block.width(L);
     for (int x = 0; x < plan.count; ++x) {
         const visible_keys& at = plan.at[x];
-        for (int key = 0; key < at.count; ++key)
-            for (index_t row = 0; row < width; ++row) {
-                if (!(at.seen(static_cast<int>(row / L), key) >> (row % L) & 1)) continue;
-                const T weight = Op::weight_at(p, x * shape::keys + key, row, width);
-                for (index_t e = 0; e < E; ++e)
-                    block.o[e * width + row] +=
-                        weight * Op::value_at(tile.v, at.block * shape::keys + key, e, tile.v_stride);
+        for (index_t t = 0; t < ceil_div(at.count, Op::step); ++t)
+            for (int c = at.pack; c < at.pack + at.packs; ++c) {
+                std::uint32_t seen[Op::step] = {};
+                for (int k = 0; k < Op::step; ++k)
+                    if (const int key = static_cast<int>(t) * Op::step + k; key < at.count) seen[k] = at.seen(c, key);
+                const auto weights = Op::panel(p + (x * steps + t) * width + c * L);
+                const typename Op::scalar* v = tile.v + (at.block * steps + t) * tile.v_stride;
+                for (index_t e = 0; e < E; ++e) {
+                    T* o = block.o + e * width + c * L;
+                    store_aligned(o, Op::apply(weights, Op::operand_where(seen, v + e), load_aligned<P>(o)));
+                }
             }
     }
 }

@@ -41,8 +41,10 @@ struct multiply_add {
     static HEED_INLINE void rescale(scalar* p, const accumulator& by) {
         store_aligned(p, by * load_aligned<accumulator>(p));
     }
-    static T weight_at(const scalar* p, index_t key, index_t row, index_t width) { return p[key * width + row]; }
-    static T value_at(const scalar* v, index_t key, index_t e, index_t stride) { return v[key * stride + e]; }
+    /// The operand in the lanes of `seen`, elsewhere 0.
+    static accumulator operand_where(const std::uint32_t (&seen)[1], const scalar* p) {
+        return select(mask_of_bits<T, A>(seen[0]), operand(p), accumulator(T(0)));
+    }
 };
 
 #if defined(__AVX512BF16__) && defined(__AVX512F__)
@@ -97,14 +99,11 @@ struct dot_bf16 {
             }
         for (; e < n; ++e) to[e] = bits(low, e) | bits(high, e) << 16;
     }
-    static float half_of(scalar pair, index_t which) {
-        return std::bit_cast<float>(which ? pair & 0xffff0000u : pair << 16);
-    }
-    static float weight_at(const scalar* p, index_t key, index_t row, index_t width) {
-        return half_of(p[key / 2 * width + row], key % 2);
-    }
-    static float value_at(const scalar* v, index_t key, index_t e, index_t stride) {
-        return half_of(v[key / 2 * stride + e], key % 2);
+    /// Each half of the pair in the lanes of its `seen`, elsewhere 0.
+    static __m512i operand_where(const std::uint32_t (&seen)[2], const scalar* p) {
+        const __m512i both = operand(p), low = _mm512_set1_epi32(0xffff);
+        return _mm512_or_si512(_mm512_maskz_and_epi32(static_cast<__mmask16>(seen[0]), low, both),
+                               _mm512_maskz_andnot_epi32(static_cast<__mmask16>(seen[1]), low, both));
     }
 };
 #endif
