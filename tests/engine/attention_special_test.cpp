@@ -59,6 +59,30 @@ TEST(attention_special, a_row_that_sees_only_minus_infinity_is_nan_and_a_row_tha
     }
 }
 
+template <class T>
+void rows_beside_full_ones_may_see_nothing() {
+    const index_t N = 60, M = 128;
+    const auto q = normal<T>({1, 1, N, 8}, 1), k = normal<T>({1, 1, M, 8}, 2), v = normal<T>({1, 1, M, 8}, 3);
+    tensor<T> o(q.shape());
+    std::vector<float> sums(static_cast<std::size_t>(N));
+    for (index_t seeing = 0; seeing <= N; ++seeing) {
+        attention(q, k, v, o, [=](const where& w) { return w.row < seeing; }, lse{dense(sums.data(), {1, 1, N})});
+        for (index_t n = 0; n < N; ++n) {
+            ASSERT_EQ(std::isfinite(sums[static_cast<std::size_t>(n)]), n < seeing) << n << " of " << seeing;
+            for (index_t d = 0; d < 8; ++d) {
+                ASSERT_EQ(static_cast<double>(o(0, 0, n, d)) != 0, n < seeing) << n << " of " << seeing;
+                ASSERT_TRUE(std::isfinite(static_cast<double>(o(0, 0, n, d)))) << n << " of " << seeing;
+            }
+        }
+    }
+}
+
+TEST(attention_special, rows_beside_full_ones_may_see_nothing) {
+    rows_beside_full_ones_may_see_nothing<float>();
+    rows_beside_full_ones_may_see_nothing<double>();
+    rows_beside_full_ones_may_see_nothing<bf16>();
+}
+
 TEST(attention_special, empty_extents_are_valid) {
     for (extents<4> qs : {extents<4>{0, 2, 3, 4}, {2, 0, 3, 4}, {2, 2, 0, 4}, {2, 2, 3, 0}})
         for (index_t M : {0, 5}) {

@@ -51,7 +51,12 @@ struct pack {
     friend HEED_INLINE pack operator+(const pack& a, const pack& b) { return pack(a.raw + b.raw); }
     friend HEED_INLINE pack operator-(const pack& a, const pack& b) { return pack(a.raw - b.raw); }
     friend HEED_INLINE pack operator*(const pack& a, const pack& b) { return pack(a.raw * b.raw); }
-    friend HEED_INLINE pack operator/(const pack& a, const pack& b) { return pack(a.raw / b.raw); }
+    friend HEED_INLINE pack operator/(const pack& a, const pack& b) {
+#if defined(__aarch64__)
+        if constexpr (size == 4) return pack(raw_type(vdivq_f32(a.raw, b.raw)));  // xsimd refines an estimate
+#endif
+        return pack(a.raw / b.raw);
+    }
     // Not xsimd's, which says 0 - a on AVX-512 in version 8, so that -(0) loses its sign.
     friend HEED_INLINE pack operator-(const pack& a) { return pack(a.raw * raw_type(T(-1))); }
     // A number beside a pack means that number in every lane: `x - w * gap` reads the same for float and pack.
