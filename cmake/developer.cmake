@@ -7,7 +7,7 @@ if(DEFINED ENV{CI})
 endif()
 option(HEED_WERROR "Warnings are errors (on where CI is set)" ${warnings_as_errors})
 
-set(heed_clang_warnings -Wall -Wextra -Wshadow)
+set(heed_clang_warnings -Wall -Wextra -Wshadow -Wno-dangling-else)  # GoogleTest macros in an if
 # gcc 12 takes the undefined registers of its own AVX-512 intrinsics for uninitialised variables, and finds overlaps in
 # the concatenation of strings.
 set(heed_gcc_warnings ${heed_clang_warnings} -Wno-maybe-uninitialized -Wno-uninitialized -Wno-restrict -Wno-psabi)
