@@ -204,7 +204,7 @@ private:
 
     static void note_seen(block& r, const tile_plan<A, T>& plan) {
         constexpr std::uint64_t lanes = (std::uint64_t(1) << shape::lanes) - 1;
-        if (r.seen == (std::uint64_t(1) << r.width(shape::lanes)) - 1) return;
+        if (r.seen == ~std::uint64_t(0)) return;
         for (int e = 0; e < plan.count; ++e)
             for (int c = 0; c < r.packs; ++c)
                 for (int k = 0; k < (plan.at[e].full ? 1 : plan.at[e].count); ++k)
