@@ -12,3 +12,4 @@
 #include "ops/rotary.hpp"
 #include "policy/masks.hpp"
 #include "policy/scores.hpp"
+#include "policy/source.hpp"

@@ -1,0 +1,82 @@
+// Rows of stored elements as packs: how keys and values lie in memory, and how they become numbers.
+//
+// A row format is a small value with
+//   storage                 element type, of float accuracy or double (see accumulator)
+//   load<P>(row, d)         lanes d, d + 1, ... of a row as numbers, all of them inside the row
+//   load<P>(row, d, n)      the first n of these lanes, zero above
+//   factor(row)             what the row's numbers are still to be multiplied by; has_factor tells whether it is not 1
+//   contiguous()            whether load may be called: elements of a row are neighbours
+//   number(row, d)          one element, whatever the layout, its factor included
+// A factor per row stays out of the products: a key's multiplies its logit, a value's its weight.
+#pragma once
+
+#include "convert.hpp"
+
+namespace heed::inline HEED_ABI {
+
+/// Rows of S, `stride` elements apart; the elements of a row `step` apart.
+template <class S>
+struct plain_rows {
+    using storage = S;
+    static constexpr bool has_factor = false;
+    const S* data = nullptr;
+    index_t stride = 0;
+    index_t step = 1;
+
+    template <class P>
+    HEED_INLINE P load(index_t row, index_t d) const {
+        return widen<P>(data + row * stride + d);
+    }
+    template <class P>
+    HEED_INLINE P load(index_t row, index_t d, index_t n) const {
+        alignas(64) S at[P::size] = {};
+        for (index_t l = 0; l < n; ++l) at[l] = data[row * stride + d + l];
+        return widen<P>(at);
+    }
+    HEED_INLINE float factor(index_t) const { return 1; }
+    bool contiguous() const { return step == 1; }
+    double number(index_t row, index_t d) const { return static_cast<double>(data[row * stride + d * step]); }
+    const void* address(index_t row) const { return data + row * stride; }
+};
+
+/// Row `row` as n contiguous T.
+template <class A, class Rows, class T>
+void widen_row(const Rows& rows, index_t row, index_t n, T* to) {
+    using P = pack<T, A>;
+    constexpr auto width = static_cast<index_t>(P::size);
+    if (!rows.contiguous()) {
+        for (index_t d = 0; d < n; ++d) to[d] = static_cast<T>(rows.number(row, d));
+        return;
+    }
+    const P by(rows.factor(row));
+    const auto scaled = [&](const P& x) {
+        if constexpr (Rows::has_factor) return x * by;
+        else return x;
+    };
+    index_t d = 0;
+    for (; d + width <= n; d += width) store(to + d, scaled(rows.template load<P>(row, d)));
+    if (d < n) {
+        alignas(64) T rest[P::size];
+        store_aligned(rest, scaled(rows.template load<P>(row, d, n - d)));
+        std::copy_n(rest, n - d, to + d);
+    }
+}
+
+/// Whether the first n elements of a row hold neither inf nor NaN.
+template <class A, class T, class Rows>
+bool all_finite(const Rows& rows, index_t row, index_t n) {
+    using P = pack<T, A>;
+    constexpr auto width = static_cast<index_t>(P::size);
+    bool finite = true;
+    if (!rows.contiguous()) {
+        for (index_t d = 0; d < n; ++d) finite &= rows.number(row, d) * 0 == 0;
+        return finite;
+    }
+    P sum(rows.factor(row) * T(0));  // x * 0 is 0 or NaN
+    index_t d = 0;
+    for (; d + width <= n; d += width) sum += rows.template load<P>(row, d) * P(0);
+    if (d < n) sum += rows.template load<P>(row, d, n - d) * P(0);
+    return !any(sum != P(0));
+}
+
+}  // namespace heed::inline HEED_ABI
