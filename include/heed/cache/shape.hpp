@@ -1,0 +1,45 @@
+// What every cache has in common: its extents, and the checks of what is appended to it.
+#pragma once
+
+#include "../policy/source.hpp"
+
+namespace heed::inline HEED_ABI {
+
+/// Extents of a cache: B sequences, G key/value heads, widths D of keys and E of values.
+struct cache_shape {
+    index_t B = 1, G = 1, D = 0, E = 0;
+
+    void check(const char* op) const {
+        require_argument(B >= 0, op, "B is ", B);
+        require_argument(G >= 0, op, "G is ", G);
+        require_argument(D >= 0, op, "D is ", D);
+        require_argument(E >= 0, op, "E is ", E);
+    }
+};
+
+namespace detail {
+
+/// Checks k (sequences, G, n, D) and v (sequences, G, n, E) against a cache; returns n, the tokens to append.
+template <class K, class V>
+index_t check_append(const char* op, const cache_shape& shape, index_t sequences, const view<K>& k, const view<V>& v) {
+    const auto same = [&](index_t a, const char* name, const char* what, index_t want) {
+        require_shape(a == want, op, name, " has ", what, " ", a, ", the cache has ", want);
+    };
+    same(k.shape[0], "k", "batch", sequences);
+    same(v.shape[0], "v", "batch", sequences);
+    same(k.shape[1], "k", "heads", shape.G);
+    same(v.shape[1], "v", "heads", shape.G);
+    same(k.shape[3], "k", "width", shape.D);
+    same(v.shape[3], "v", "width", shape.E);
+    require_shape(k.shape[2] >= 0, op, "k has ", k.shape[2], " tokens");
+    require_shape(v.shape[2] == k.shape[2], op, "v has ", v.shape[2], " tokens, k has ", k.shape[2]);
+    return k.shape[2];
+}
+
+/// Checks that a cache of `size` tokens can lose its last `count`.
+inline void check_truncate(const char* op, index_t size, index_t count) {
+    require_argument(0 <= count && count <= size, op, "cannot drop ", count, " tokens of ", size);
+}
+
+}  // namespace detail
+}  // namespace heed::inline HEED_ABI
