@@ -1,8 +1,10 @@
 // heed: attention and sequence mixing on CPUs. Everything but dist/ and ref/.
 #pragma once
 
+#include "cache/evict.hpp"
 #include "cache/mapped.hpp"
 #include "cache/shape.hpp"
+#include "cache/waiting_queries.hpp"
 #include "core/config.hpp"
 #include "core/context.hpp"
 #include "core/random.hpp"
@@ -13,5 +15,6 @@
 #include "interop/eigen.hpp"
 #include "ops/rotary.hpp"
 #include "policy/masks.hpp"
+#include "policy/probe_decay.hpp"
 #include "policy/scores.hpp"
 #include "policy/source.hpp"
