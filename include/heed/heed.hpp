@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cache/contiguous.hpp"
+#include "cache/layers.hpp"
 #include "cache/paged.hpp"
 #include "cache/shape.hpp"
 #include "core/config.hpp"
