@@ -1,8 +1,11 @@
 // heed: attention and sequence mixing on CPUs. Everything but dist/ and ref/.
 #pragma once
 
+#include "cache/contiguous.hpp"
 #include "cache/evict.hpp"
+#include "cache/layers.hpp"
 #include "cache/mapped.hpp"
+#include "cache/paged.hpp"
 #include "cache/shape.hpp"
 #include "cache/waiting_queries.hpp"
 #include "core/config.hpp"
