@@ -142,7 +142,7 @@ TEST(mapped, runs_are_as_long_as_segments) {
     EXPECT_EQ(cache.bytes(), 4096);
     append(cache, numbered(0, 250));
     EXPECT_EQ(cache.segment(), 100);
-    EXPECT_EQ(cache.bytes(), 4096 + 3 * 2 * (1216 + 1600));  // 100 rows of 3 and of 4 floats, on cache lines
+    EXPECT_EQ(cache.bytes(), 4096 + 3 * (2432 + 3200));  // 2 heads of 100 rows of 3 and of 4 floats, on cache lines
     EXPECT_EQ(cache.run(0, 1, 0).keys, (range{0, 100}));
     EXPECT_EQ(cache.run(0, 1, 130).keys, (range{130, 200}));
     EXPECT_EQ(cache.run(0, 1, 200).keys, (range{200, 250}));
@@ -170,6 +170,11 @@ TEST(mapped, errors_change_nothing) {
     const auto says = [&](const std::string& sentence, const tensor<float>& k, const tensor<float>& v) {
         EXPECT_EQ(message([&] { cache.append(k, v); }), "mapped_cache: " + sentence);
     };
+    const auto own = cache.run(0, 0, 0);
+    EXPECT_EQ(message([&] {
+                  cache.append(view<const float>{own.k.data, {2, 3, 1, 4}, {0, 0, 0, 1}}, tensor<float>({2, 3, 1, 5}));
+              }),
+              "mapped_cache: k overlaps the cache in memory");
     using t = tensor<float>;
     says("k has batch 1, the cache has 2", t({1, 3, 2, 4}), t({2, 3, 2, 5}));
     says("k has heads 2, the cache has 3", t({2, 2, 2, 4}), t({2, 3, 2, 5}));
@@ -214,6 +219,7 @@ TEST(mapped, create_leaves_nothing_behind_where_it_fails) {
     EXPECT_NE(refused({1, 1, huge, 1}, huge), "no error");
     EXPECT_NE(refused({huge, huge, 1, 1}, 1), "no error");
     EXPECT_NE(refused({huge, 1, huge, 1}, 1), "no error");
+    EXPECT_NE(refused({1, 1, std::numeric_limits<index_t>::max(), 1}, 1), "no error");
     EXPECT_EQ(message([&] {
                   mapped_cache<float>::create(folder / "no/such", {1, 1, 1, 1});
               }),
@@ -307,7 +313,9 @@ TEST_F(malformed, values_out_of_range_under_a_right_checksum) {
         return said(bytes);
     };
     EXPECT_EQ(forged(offsetof(header, segment), 0), "mapped_cache: segment is 0, the least is 1");
-    EXPECT_EQ(forged(offsetof(header, D), -1), "mapped_cache: D is -1");
+    EXPECT_EQ(forged(offsetof(header, B), -1), "mapped_cache: B is -1");
+    EXPECT_EQ(forged(offsetof(header, D), 5), "mapped_cache: rows of 5 and 4 elements stand 3 and 4 apart");
+    EXPECT_NE(forged(offsetof(header, D), -1), "no error");
     EXPECT_NE(forged(offsetof(header, B), std::numeric_limits<std::int64_t>::max()), "no error");
     EXPECT_NE(forged(offsetof(header, segment), std::numeric_limits<std::int64_t>::max()), "no error");
 }

@@ -11,9 +11,11 @@
 
 #include <atomic>
 #include <span>
+#include <tuple>
 
 #include "mapped_file.hpp"
 #include "mapped_format.hpp"
+#include "row_memory.hpp"
 
 namespace heed::inline HEED_ABI {
 
@@ -31,18 +33,18 @@ public:
     /// Throws argument_error where the file exists, or cannot be made: then there is none. (A kill in the middle leaves
     /// a file that open refuses.)
     static mapped_cache create(std::string path, const cache_shape& shape, index_t segment = 4096) {
-        const layout where(op, shape, segment, sizeof(K), sizeof(V));
+        shape.check(op);
+        header h;
+        h.key_type = detail::storage_code<K>;
+        h.value_type = detail::storage_code<V>;
+        std::tie(h.B, h.G, h.D, h.E, h.segment) = std::tie(shape.B, shape.G, shape.D, shape.E, segment);
+        h.key_stride = stride<K>(shape.D);
+        h.value_stride = stride<V>(shape.E);
+        h.sum = h.right_sum();
+        const layout where(op, h, sizeof(K), sizeof(V));
         detail::mapped_file file(op, std::move(path), detail::file_use::create);
         file.allocate({0, layout::block});
-        mapped_cache cache(std::move(file), shape, where);
-        header h{.key_type = detail::storage_code<K>,
-                 .value_type = detail::storage_code<V>,
-                 .B = shape.B,
-                 .G = shape.G,
-                 .D = shape.D,
-                 .E = shape.E,
-                 .segment = segment};
-        h.sum = h.right_sum();
+        mapped_cache cache(std::move(file), h, where);
         std::memcpy(cache.file_.data(), &h, sizeof h);
         cache.publish(0, 0);
         cache.file_.finish();
@@ -60,11 +62,11 @@ public:
         header h;
         std::memcpy(&h, file.data(), sizeof h);
         h.check(op, file.path(), detail::storage_code<K>, detail::storage_code<V>);
-        const cache_shape shape{h.B, h.G, h.D, h.E};
-        mapped_cache cache(std::move(file), shape, layout(op, shape, h.segment, sizeof(K), sizeof(V)));
+        const layout where(op, h, sizeof(K), sizeof(V));
+        mapped_cache cache(std::move(file), h, where);
         cache.recover();
         // Blocks that a copy of the file may have left out.
-        if (append) cache.file_.allocate({cache.layout_.file_bytes(cache.size() / h.segment), cache.bytes()});
+        if (append) cache.file_.allocate({cache.layout_.file_bytes(cache.size() / cache.segment()), cache.bytes()});
         return cache;
     }
     /// The same; throws shape_error where the file has other extents.
@@ -85,13 +87,18 @@ public:
         const auto from_k = as_view(k);
         const auto from_v = as_view(v);
         const index_t n = detail::check_append(op, shape_, shape_.B, from_k, from_v);
+        detail::check_apart(op, memory(), from_k, "k");
+        detail::check_apart(op, memory(), from_v, "v");
         grow(n);
         for (index_t done = 0; done < n;) {
-            const index_t j = size() + done, last = std::min(n, done + layout_.segment - j % layout_.segment);
+            const index_t j = size() + done, last = std::min(n, done + segment() - j % segment());
+            const auto part = [&](const auto& x, index_t b, index_t g) {
+                return detail::head_of(slice(x, 2, {done, last}), b, g);
+            };
             for (index_t b = 0; b < shape_.B; ++b)
                 for (index_t g = 0; g < shape_.G; ++g) {
-                    write(slice(from_k, 2, {done, last}), b, g, key(b, g, j));
-                    write(slice(from_v, 2, {done, last}), b, g, value(b, g, j));
+                    keys_of(j / segment()).write(head(b, g), j % segment(), part(from_k, b, g));
+                    values_of(j / segment()).write(head(b, g), j % segment(), part(from_v, b, g));
                 }
             done = last;
         }
@@ -133,8 +140,10 @@ public:
     index_t key_width() const { return shape_.D; }
     index_t value_width() const { return shape_.E; }
     source_run<key_rows, value_rows> run(index_t b, index_t g, index_t j) const {
-        const index_t end = (j / layout_.segment + 1) * layout_.segment;
-        return {{j, std::min(end, size())}, {key(b, g, j), shape_.D, 1}, {value(b, g, j), shape_.E, 1}};
+        const index_t s = j / segment(), row = j % segment();
+        return {{j, std::min((s + 1) * segment(), size())},
+                keys_of(s).from(head(b, g), row),
+                values_of(s).from(head(b, g), row)};
     }
     std::span<const std::byte> memory() const { return {file_.data(), static_cast<std::size_t>(bytes())}; }
 
@@ -144,18 +153,21 @@ private:
     using commit = detail::mapped_commit;
     using layout = detail::mapped_layout;
 
-    mapped_cache(detail::mapped_file file, const cache_shape& shape, const layout& where)
-        : file_(std::move(file)), shape_(shape), layout_(where), segments_(where.segments(file_.size())) {}
+    mapped_cache(detail::mapped_file file, const header& h, const layout& where)
+        : file_(std::move(file)), shape_{h.B, h.G, h.D, h.E}, layout_(where), segments_(where.segments(file_.size())) {}
 
-    K* key(index_t b, index_t g, index_t j) const {
-        return at<K>(layout_.keys_at(j / segment(), b * shape_.G + g), j, shape_.D);
-    }
-    V* value(index_t b, index_t g, index_t j) const {
-        return at<V>(layout_.values_at(j / segment(), b * shape_.G + g), j, shape_.E);
-    }
     template <class S>
-    S* at(index_t head, index_t j, index_t width) const {
-        return reinterpret_cast<S*>(file_.data() + head) + j % segment() * width;
+    static index_t stride(index_t width) {
+        return layout::product(op, width, sizeof(S)), detail::row_stride<S>(width);
+    }
+    index_t head(index_t b, index_t g) const { return b * shape_.G + g; }
+    /// The rows of a segment, a plane for each head.
+    detail::row_planes<K> keys_of(index_t s) const {
+        return {reinterpret_cast<K*>(file_.data() + layout_.file_bytes(s)), segment(), shape_.D, layout_.key_stride};
+    }
+    detail::row_planes<V> values_of(index_t s) const {
+        return {reinterpret_cast<V*>(file_.data() + layout_.file_bytes(s) + layout_.key_bytes), segment(), shape_.E,
+                layout_.value_stride};
     }
 
     void check_writable() const { require_argument(file_.writable(), op, file_.path(), " is open to read only"); }
@@ -168,14 +180,6 @@ private:
         if (need <= segments_) return;
         file_.allocate({bytes(), layout_.file_bytes(need)});
         segments_ = need;
-    }
-
-    template <class X, class S>
-    static void write(const view<X>& from, index_t b, index_t g, S* to) {
-        const index_t width = from.shape[3], step = from.strides[3];
-        const X* row = from.data + b * from.strides[0] + g * from.strides[1];
-        for (index_t n = 0; n < from.shape[2]; ++n, row += from.strides[2])
-            for (index_t d = 0; d < width; ++d) *to++ = static_cast<S>(static_cast<accumulator<X>>(row[d * step]));
     }
 
     /// Makes the counts of tokens true for whoever opens the file from now on. A record half written has a wrong sum,

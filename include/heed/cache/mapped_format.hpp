@@ -1,7 +1,7 @@
 // The file of a mapped cache: one block of records, then segments of rows.
 //
 //   block 0    the header, written once; two commit records, written in turn, each in a sector of its own
-//   segment s  for each (b, g): keys (segment, D), then values (segment, E) of the tokens [s segment, (s + 1) segment)
+//   segment s  keys (B, G, segment, D), then values (B, G, segment, E) of the tokens [s segment, (s + 1) segment)
 // The newest commit record whose checksum holds says how many tokens there are, so rows beyond it do not exist yet.
 // Every record ends with a checksum of what stands before it; rows have none.
 #pragma once
@@ -40,7 +40,8 @@ struct mapped_header {
     std::uint32_t version = 1;
     std::uint32_t key_type = 0, value_type = 0;
     std::int64_t B = 0, G = 0, D = 0, E = 0;
-    std::int64_t segment = 0;  // tokens
+    std::int64_t key_stride = 0, value_stride = 0;  // from row to row, in elements
+    std::int64_t segment = 0;                       // tokens
     std::uint64_t sum = 0;
 
     std::uint64_t right_sum() const { return checksum(this, offsetof(mapped_header, sum)); }
@@ -73,20 +74,22 @@ struct mapped_layout {
     static constexpr index_t commit_at[] = {1024, 2048};
     static constexpr index_t limit = std::numeric_limits<index_t>::max() / 8;  // leaves room to add and to round up
 
-    index_t heads = 0, segment = 1;          // B G; tokens of a segment
-    index_t key_bytes = 0, value_bytes = 0;  // of one head in one segment, on cache lines
+    index_t segment = 1;                       // tokens
+    index_t key_stride = 0, value_stride = 0;  // elements
+    index_t key_bytes = 0, value_bytes = 0;    // of a segment, on cache lines
 
     /// Throws argument_error on extents out of range, and where a segment is larger than any file.
-    mapped_layout(const char* op, const cache_shape& shape, index_t tokens, index_t key_size, index_t value_size)
-        : segment(tokens) {
-        shape.check(op);
+    mapped_layout(const char* op, const mapped_header& h, index_t key_size, index_t value_size)
+        : segment(h.segment), key_stride(h.key_stride), value_stride(h.value_stride) {
         require_argument(segment >= 1, op, "segment is ", segment, ", the least is 1");
-        heads = product(op, shape.B, shape.G);
-        key_bytes = round_up(product(op, segment, product(op, shape.D, key_size)), 64);
-        value_bytes = round_up(product(op, segment, product(op, shape.E, value_size)), 64);
-        product(op, heads, key_bytes + value_bytes);
+        require_argument(key_stride >= h.D && value_stride >= h.E, op, "rows of ", h.D, " and ", h.E,
+                         " elements stand ", key_stride, " and ", value_stride, " apart");
+        cache_shape{h.B, h.G, h.D, h.E}.check(op);
+        const index_t rows = product(op, product(op, h.B, h.G), segment);
+        key_bytes = round_up(product(op, rows, product(op, key_stride, key_size)), 64);
+        value_bytes = round_up(product(op, rows, product(op, value_stride, value_size)), 64);
     }
-    index_t segment_bytes() const { return heads * (key_bytes + value_bytes); }
+    index_t segment_bytes() const { return key_bytes + value_bytes; }
     index_t file_bytes(index_t segments) const { return block + segments * segment_bytes(); }
     /// Whole segments in a file of that size.
     index_t segments(index_t bytes) const {
@@ -98,12 +101,7 @@ struct mapped_layout {
         product(op, n, segment_bytes());
         return n;
     }
-    index_t keys_at(index_t s, index_t head) const {
-        return block + s * segment_bytes() + head * (key_bytes + value_bytes);
-    }
-    index_t values_at(index_t s, index_t head) const { return keys_at(s, head) + key_bytes; }
-
-private:
+    /// a b, or an error where it is beyond any file.
     static index_t product(const char* op, index_t a, index_t b) {
         require_argument(a == 0 || b <= limit / a, op, a, " times ", b, " bytes are more than a file can hold");
         return a * b;
