@@ -16,6 +16,8 @@
 #include "engine/attention.hpp"
 #include "engine/merge.hpp"
 #include "interop/eigen.hpp"
+#include "ops/attendre.hpp"
+#include "ops/evicting.hpp"
 #include "ops/rotary.hpp"
 #include "policy/masks.hpp"
 #include "policy/probe_decay.hpp"

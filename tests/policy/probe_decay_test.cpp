@@ -19,8 +19,7 @@ view<float, 3> flat(tensor<float>& t) {
 
 template <class Real>
 tensor<Real> weighted_columns(const tensor<float>& q, const tensor<float>& k, const std::vector<double>& weights) {
-    const auto [B, H, N, D] = q.shape();
-    const index_t M = k.shape()[2];
+    const index_t B = q.shape()[0], H = q.shape()[1], N = q.shape()[2], D = q.shape()[3], M = k.shape()[2];
     tensor<Real> p({B, H, N, M}), o({B, H, N, D}), mass({B, H, M, 1});
     ref::options<Real> with;
     with.visible = [](index_t, index_t, index_t, index_t i, index_t j) { return j <= i; };
@@ -49,7 +48,7 @@ TEST(weighted_mass, is_a_weighted_column_sum) {
             attention(q, k, k, o, causal{}, weighted_mass{flat(mass), weights}, key_mass{flat(plain)});
             EXPECT_TRUE((within_rule<float>(mass, weighted_columns<float>(q, k, weights),
                                             weighted_columns<double>(q, k, weights))));
-            if (&weights == &choices[0]) EXPECT_TRUE(same_values(mass, plain));
+            EXPECT_TRUE(&weights != &choices[0] || same_values(mass, plain));
         }
     }
 }

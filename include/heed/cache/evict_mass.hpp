@@ -6,11 +6,13 @@
 // forgetting in policy/probe_decay.hpp). Ties: the older key goes.
 #pragma once
 
+#include <cmath>
 #include <span>
 
 #include "../core/half.hpp"
 #include "../core/view.hpp"
 #include "../policy/mask.hpp"
+#include "../policy/probe_decay.hpp"
 #include "evict_select.hpp"
 
 namespace heed::inline HEED_ABI {
@@ -37,20 +39,24 @@ class forgetting_mass {
 public:
     /// Holds at most `budget` keys, the last `recent` ones always; 0 <= alpha <= 1.
     explicit forgetting_mass(index_t budget, double alpha = 1, index_t recent = 0)
-        : budget_(budget), recent_(recent), alpha_(static_cast<T>(alpha)) {
+        : budget_(budget), recent_(recent), alpha_(alpha) {
         require_argument(budget >= 0, "forgetting_mass", "budget is ", budget);
         require_argument(0 <= alpha && alpha <= 1, "forgetting_mass", "alpha is ", alpha, ", not in [0, 1]");
         require_argument(0 <= recent && recent <= budget, "forgetting_mass", "recent is ", recent, ", budget is ",
                          budget);
     }
 
-    /// After one query, or one prefill whose mass is decayed already: mass holds an entry for every key held before,
-    /// then for the new ones. Returns the keys that stay.
-    std::vector<index_t> step(std::span<const T> mass) {
+    /// What each of n queries counts in the mass of a step.
+    std::vector<double> row_weights(index_t n) const { return forgetting(n, alpha_); }
+
+    /// After n queries: mass is what they gave, weighted by row_weights(n), to every key held before, then to the new
+    /// ones. Returns the keys that stay.
+    std::vector<index_t> step(std::span<const T> mass, index_t n = 1) {
         require_shape(mass.size() >= values_.size(), "forgetting_mass", "mass has ", mass.size(), " keys, ",
                       values_.size(), " are held");
         values_.resize(mass.size());
-        for (std::size_t j = 0; j < mass.size(); ++j) values_[j] = alpha_ * values_[j] + mass[j];
+        const T decay = static_cast<T>(std::pow(alpha_, static_cast<double>(n)));
+        for (std::size_t j = 0; j < mass.size(); ++j) values_[j] = decay * values_[j] + mass[j];
         auto kept = keep_highest(values_, budget_, recent_, ties::higher);
         keep_entries(values_, kept);
         return kept;
@@ -60,7 +66,7 @@ public:
 
 private:
     index_t budget_, recent_;
-    T alpha_;
+    double alpha_;
     std::vector<T> values_;
 };
 

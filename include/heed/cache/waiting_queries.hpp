@@ -35,9 +35,9 @@ public:
         end_ += n;
     }
 
-    /// Queries that wait, and how many of them are due.
     index_t waiting() const { return end_ - first_; }
-    index_t due() const { return std::max<index_t>(0, waiting() - capacity_); }
+    /// How many are due, or would be with some more.
+    index_t due(index_t more = 0) const { return std::max<index_t>(0, waiting() + more - capacity_); }
     /// Position of the first that waits, counted from the first ever pushed.
     index_t first() const { return first_; }
     /// The first n that wait, (B, H, n, D); good until the next push.
