@@ -50,7 +50,7 @@ HEED_INLINE P dot_tile(const Rows* const (&key)[K], const Rows* const (&ahead)[K
 /// whose translations then are waited for together, and not at one offset of them, which caches would mistake for another.
 template <int K>
 constexpr index_t key_of_step(index_t k, int c) {
-    return c * (streamed_tile / K) + (k ^ (c & 3));
+    return K == 1 ? k : c * (streamed_tile / K) + (k ^ (c & 3));
 }
 
 /// Keys a tile of R rows takes.
@@ -184,33 +184,33 @@ HEED_INLINE void accumulate_columns(index_t count, const T* p, T* o, index_t o_s
     });
 }
 
-/// Wide elements are bound by memory, which likes whole rows of several pages at a time; narrow ones by arithmetic, which
-/// likes o in registers.
 template <class P, int R, class Rows, class T>
 HEED_INLINE void accumulate_rows(const Rows* values, const Rows* ahead, index_t count, index_t E, const T* p, T* o,
                                  index_t o_stride) {
     constexpr auto L = static_cast<index_t>(P::size);
     constexpr int half = vector_registers<typename P::arch_type> / 2;
-    constexpr int K = half / 4;  // whatever R is: a row's bits do not depend on the others
-    if (Rows::bits >= 32 && count == streamed_tile) {
-        for (index_t k = 0; k < streamed_tile / K; ++k)
-            accumulate_block<P, R, K>(values, ahead, k, E, p, o, o_stride);
-        return;
+    // Wide elements are bound by memory, which likes whole rows of several pages at a time; narrow ones by arithmetic,
+    // which likes o in registers.
+    if constexpr (Rows::bits >= 32) {
+        constexpr int K = half / 4;  // whatever R is: a row's bits do not depend on the others
+        if (count == streamed_tile)
+            for (index_t k = 0; k < streamed_tile / K; ++k)
+                accumulate_block<P, R, K>(values, ahead, k, E, p, o, o_stride);
+        else
+            for (index_t k = 0; k < count; ++k) accumulate_block<P, R, 1>(values, ahead, k, E, p, o, o_stride);
+    } else {
+        constexpr int C = R == 1 ? half / 2 : half / R;
+        index_t e = 0;
+        const auto whole = [&](index_t k, int c) HEED_INLINE_LAMBDA {
+            constexpr index_t bytes = C * L * Rows::bits / 8;
+            for (index_t at = 0; at < bytes && c == 0; at += 64) ask_for(ahead[k].address(0), e * Rows::bits / 8 + at);
+            return values[k].template load<P>(0, e + c * L);
+        };
+        const auto rest = [&](index_t k, int) { return values[k].template load<P>(0, e, E - e); };
+        for (; e + C * L <= E; e += C * L) accumulate_columns<P, R, C>(count, p, o + e, o_stride, whole);
+        for (; e + L <= E; e += L) accumulate_columns<P, R, 1>(count, p, o + e, o_stride, whole);
+        if (e < E) accumulate_columns<P, R, 1>(count, p, o + e, o_stride, rest);
     }
-    constexpr int C = R == 1 ? half / 2 : half / R;
-    index_t e = 0;
-    const auto ask = [&](index_t k) HEED_INLINE_LAMBDA {  // each pass over the columns for its own part of the rows
-        constexpr index_t bytes = C * L * Rows::bits / 8;
-        for (index_t at = 0; at < bytes; at += 64) ask_for(ahead[k].address(0), e * Rows::bits / 8 + at);
-    };
-    const auto whole = [&](index_t k, int c) HEED_INLINE_LAMBDA {
-        if (c == 0) ask(k);
-        return values[k].template load<P>(0, e + c * L);
-    };
-    const auto rest = [&](index_t k, int) { return values[k].template load<P>(0, e, E - e); };
-    for (; e + C * L <= E; e += C * L) accumulate_columns<P, R, C>(count, p, o + e, o_stride, whole);
-    for (; e + L <= E; e += L) accumulate_columns<P, R, 1>(count, p, o + e, o_stride, whole);
-    if (e < E) accumulate_columns<P, R, 1>(count, p, o + e, o_stride, rest);
 }
 
 }  // namespace detail
