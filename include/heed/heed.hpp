@@ -14,3 +14,5 @@
 #include "policy/masks.hpp"
 #include "policy/scores.hpp"
 #include "policy/source.hpp"
+#include "simd/hadamard.hpp"
+#include "simd/quantised_rows.hpp"
