@@ -1,6 +1,7 @@
 // heed: attention and sequence mixing on CPUs. Everything but dist/ and ref/.
 #pragma once
 
+#include "cache/quantised.hpp"
 #include "cache/shape.hpp"
 #include "core/config.hpp"
 #include "core/context.hpp"

@@ -67,6 +67,7 @@ struct int8_rows : plain_rows<std::int8_t> {
         return plain_rows::number(row, d) * static_cast<double>(factors[row]);
     }
 
+    int8_rows from(index_t row) const { return {{data + row * stride, stride}, factors + row}; }
     static index_t bytes_of(index_t width) { return width; }
     static index_t factors_of(index_t) { return 1; }
     static int8_rows over(const std::int8_t* data, const float* factors, index_t width) {
@@ -92,6 +93,7 @@ struct int8_channel_rows : plain_rows<std::int8_t> {
         return plain_rows::load<P>(row, d, n) * plain_rows<float>{factors}.load<P>(0, d, n);
     }
     double number(index_t row, index_t d) const { return plain_rows::number(row, d) * static_cast<double>(factors[d]); }
+    int8_channel_rows from(index_t row) const { return {{data + row * stride, stride}, factors}; }
 
     /// Quantises n contiguous rows by column.
     template <class A>
@@ -146,6 +148,9 @@ struct int8_group_rows : plain_rows<std::int8_t>, detail::group_factors<Group> {
     double number(index_t row, index_t d) const {
         return plain_rows::number(row, d) * static_cast<double>(this->group_factor(row, d));
     }
+    int8_group_rows from(index_t row) const {
+        return {{data + row * stride, stride}, {this->factors + row * this->groups, this->groups}};
+    }
 
     static index_t bytes_of(index_t width) { return width; }
     static int8_group_rows over(const std::int8_t* data, const float* factors, index_t width) {
@@ -170,20 +175,26 @@ struct int4_group_rows : detail::group_factors<Group> {
 
     template <class P>
     HEED_INLINE P load(index_t row, index_t d) const {
-        return halves<P>(address_of(row, d), d) * P(this->group_factor(row, d));
+        return halves<P>(address(row, d), d) * P(this->group_factor(row, d));
     }
     template <class P>
     HEED_INLINE P load(index_t row, index_t d, index_t n) const {
         std::int8_t at[P::size] = {};
-        std::copy_n(address_of(row, d), n, at);
+        std::copy_n(address(row, d), n, at);
         return halves<P>(at, d) * P(this->group_factor(row, d));
     }
     HEED_INLINE float factor(index_t) const { return 1; }
     static constexpr bool contiguous() { return true; }
     double number(index_t row, index_t d) const {
-        return half(*address_of(row, d), d) * static_cast<double>(this->group_factor(row, d));
+        return half(*address(row, d), d) * static_cast<double>(this->group_factor(row, d));
     }
-    const void* address(index_t row) const { return data + row * stride; }
+    int4_group_rows from(index_t row) const {
+        return {{this->factors + row * this->groups, this->groups}, data + row * stride, stride};
+    }
+    /// The byte that holds column d.
+    HEED_INLINE const std::int8_t* address(index_t row, index_t d) const {
+        return data + row * stride + (d >> 5) * 16 + (d & 15);  // d is not negative: no division needed
+    }
 
     static index_t bytes_of(index_t width) { return width / 32 * 16 + std::min<index_t>(width % 32, 16); }
     static int4_group_rows over(const std::int8_t* data, const float* factors, index_t width) {
@@ -201,9 +212,6 @@ struct int4_group_rows : detail::group_factors<Group> {
     }
 
 private:
-    HEED_INLINE const std::int8_t* address_of(index_t row, index_t d) const {
-        return data + row * stride + (d >> 5) * 16 + (d & 15);  // d is not negative: no division needed
-    }
     /// The half of a byte that holds column d, with its sign.
     static HEED_INLINE int half(std::int8_t byte, index_t d) {
         return d & 16 ? byte >> 4 : static_cast<std::int8_t>(byte * 16) >> 4;
