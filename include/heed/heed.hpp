@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cache/quantised.hpp"
+#include "cache/contiguous.hpp"
 #include "cache/shape.hpp"
 #include "core/config.hpp"
 #include "core/context.hpp"
