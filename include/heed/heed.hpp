@@ -12,5 +12,8 @@
 #include "interop/eigen.hpp"
 #include "ops/rotary.hpp"
 #include "policy/masks.hpp"
+#include "policy/random_positions.hpp"
+#include "policy/rope_scaling.hpp"
 #include "policy/scores.hpp"
 #include "policy/source.hpp"
+#include "policy/xpos.hpp"
