@@ -1,8 +1,8 @@
 // heed: attention and sequence mixing on CPUs. Everything but dist/ and ref/.
 #pragma once
 
-#include "cache/quantised.hpp"
 #include "cache/contiguous.hpp"
+#include "cache/quantised.hpp"
 #include "cache/shape.hpp"
 #include "core/config.hpp"
 #include "core/context.hpp"
@@ -14,7 +14,10 @@
 #include "interop/eigen.hpp"
 #include "ops/rotary.hpp"
 #include "policy/masks.hpp"
+#include "policy/random_positions.hpp"
+#include "policy/rope_scaling.hpp"
 #include "policy/scores.hpp"
 #include "policy/source.hpp"
+#include "policy/xpos.hpp"
 #include "simd/hadamard.hpp"
 #include "simd/quantised_rows.hpp"
