@@ -4,6 +4,7 @@
 #include "cache/contiguous.hpp"
 #include "cache/quantised.hpp"
 #include "cache/shape.hpp"
+#include "cache/stream.hpp"
 #include "core/config.hpp"
 #include "core/context.hpp"
 #include "core/random.hpp"

@@ -82,7 +82,7 @@ public:
     /// Appends k (1, G, n, D) and v (1, G, n, E) to sequence b.
     template <class Q, class W>
     void append(index_t b, const Q& k, const W& v) {
-        check_sequence("quantised_cache::append", b);
+        detail::check_index("quantised_cache::append", "sequence", b, shape_.B);
         append_to({b, b + 1}, as_view(k), as_view(v));
     }
 
@@ -90,7 +90,7 @@ public:
     /// up to a block of tokens can be dropped anywhere, more only to the end of a block.
     void truncate(index_t n) { truncate_in({0, shape_.B}, n); }
     void truncate(index_t b, index_t n) {
-        check_sequence("quantised_cache::truncate", b);
+        detail::check_index("quantised_cache::truncate", "sequence", b, shape_.B);
         truncate_in({b, b + 1}, n);
     }
 
@@ -105,7 +105,7 @@ public:
 
     /// Sequence b becomes a copy of sequence parents[b]; parents.size() is the new B.
     void reorder(std::span<const index_t> parents) {
-        for (index_t parent : parents) check_sequence("quantised_cache::reorder", parent);
+        for (index_t parent : parents) detail::check_index("quantised_cache::reorder", "sequence", parent, shape_.B);
         std::vector<index_t> heir(
             sequences_.size());  // the child that takes a parent's rows over; the others copy them
         for (std::size_t b = 0; b < parents.size(); ++b) heir[at(parents[b])] = static_cast<index_t>(b);
@@ -163,9 +163,6 @@ private:
     };
 
     static std::size_t at(index_t i) { return static_cast<std::size_t>(i); }
-    void check_sequence(const char* op, index_t b) const {
-        require_argument(0 <= b && b < shape_.B, op, "sequence ", b, " of ", shape_.B);
-    }
     static void make_room(sequence& s, index_t tokens) {
         for (head& h : s.heads) h.k.make_room(tokens), h.v.make_room(tokens);
     }
