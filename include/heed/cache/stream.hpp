@@ -155,7 +155,7 @@ private:
         require_argument(0 <= channels && channels <= D, name, "width is ", channels, ", keys have ", D, " channels");
         require_argument(channels % 2 == 0, name, "width ", channels, " is odd, channels turn in pairs");
         angles.check(name, channels / 2);
-        rotation turn{
+        turn_of_keys turn{
             {}, channels, std::is_same_v<decltype(pick<roles::pairing>(half_split{}, policies...)), interleaved>};
         for (index_t p = 0; p < channels / 2; ++p) turn.per_pair.push_back(angles.frequency(p, channels));
         return turn;

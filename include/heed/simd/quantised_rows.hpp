@@ -170,31 +170,29 @@ template <index_t Group>
 struct int4_group_rows : detail::group_factors<Group> {
     using storage = float;
     static constexpr bool has_factor = false;
+    static constexpr int bits = 4;
     const std::int8_t* data = nullptr;
     index_t stride = 0;
 
     template <class P>
     HEED_INLINE P load(index_t row, index_t d) const {
-        return halves<P>(address(row, d), d) * P(this->group_factor(row, d));
+        return halves<P>(byte_of(row, d), d) * P(this->group_factor(row, d));
     }
     template <class P>
     HEED_INLINE P load(index_t row, index_t d, index_t n) const {
         std::int8_t at[P::size] = {};
-        std::copy_n(address(row, d), n, at);
+        std::copy_n(byte_of(row, d), n, at);
         return halves<P>(at, d) * P(this->group_factor(row, d));
     }
     HEED_INLINE float factor(index_t) const { return 1; }
     static constexpr bool contiguous() { return true; }
     double number(index_t row, index_t d) const {
-        return half(*address(row, d), d) * static_cast<double>(this->group_factor(row, d));
+        return half(*byte_of(row, d), d) * static_cast<double>(this->group_factor(row, d));
     }
     int4_group_rows from(index_t row) const {
         return {{this->factors + row * this->groups, this->groups}, data + row * stride, stride};
     }
-    /// The byte that holds column d.
-    HEED_INLINE const std::int8_t* address(index_t row, index_t d) const {
-        return data + row * stride + (d >> 5) * 16 + (d & 15);  // d is not negative: no division needed
-    }
+    HEED_INLINE const void* address(index_t row) const { return data + row * stride; }
 
     static index_t bytes_of(index_t width) { return width / 32 * 16 + std::min<index_t>(width % 32, 16); }
     static int4_group_rows over(const std::int8_t* data, const float* factors, index_t width) {
@@ -212,6 +210,9 @@ struct int4_group_rows : detail::group_factors<Group> {
     }
 
 private:
+    HEED_INLINE const std::int8_t* byte_of(index_t row, index_t d) const {
+        return data + row * stride + (d >> 5) * 16 + (d & 15);  // d is not negative: no division needed
+    }
     /// The half of a byte that holds column d, with its sign.
     static HEED_INLINE int half(std::int8_t byte, index_t d) {
         return d & 16 ? byte >> 4 : static_cast<std::int8_t>(byte * 16) >> 4;
