@@ -2,6 +2,8 @@
 #pragma once
 
 #include "cache/contiguous.hpp"
+#include "cache/layers.hpp"
+#include "cache/paged.hpp"
 #include "cache/quantised.hpp"
 #include "cache/shape.hpp"
 #include "cache/stream.hpp"

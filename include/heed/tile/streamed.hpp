@@ -191,7 +191,7 @@ HEED_INLINE void accumulate_rows(const Rows* values, const Rows* ahead, index_t 
                                  index_t o_stride) {
     constexpr auto L = static_cast<index_t>(P::size);
     constexpr int half = vector_registers<typename P::arch_type> / 2;
-    constexpr index_t K = half / R;
+    constexpr int K = half / 4;  // whatever R is: a row's bits do not depend on the others
     if (Rows::bits >= 32 && count == streamed_tile) {
         for (index_t k = 0; k < streamed_tile / K; ++k)
             accumulate_block<P, R, K>(values, ahead, k, E, p, o, o_stride);
