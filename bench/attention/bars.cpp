@@ -1,4 +1,7 @@
 // The bars of attention.
+#include <algorithm>
+#include <cmath>
+
 #include "../support/families.hpp"
 #include "../support/lanes.hpp"
 #include "contestants/heed.hpp"

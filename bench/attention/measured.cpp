@@ -1,5 +1,7 @@
 #include "measured.hpp"
 
+#include <cstring>
+
 #include "check.hpp"
 
 namespace bench {

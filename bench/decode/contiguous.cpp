@@ -8,7 +8,7 @@ prepared prepare(const decode_step& s) {
     const auto x = prompt_of(s.M);
     contiguous_cache<S> cache({1, decode_step::G, decode_step::D, decode_step::D}, s.M);
     cache.append(x->k, x->v);
-    return over(s, x, std::move(cache), plain_cache<S>(s));
+    return over(s, x, std::move(cache), plain<S>(s.M));
 }
 
 }  // namespace

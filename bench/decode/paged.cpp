@@ -1,6 +1,4 @@
 // Pages lie in memory as they do where sequences have come and gone: in no order.
-#include <numeric>
-
 #include "decoder.hpp"
 
 namespace bench {
@@ -25,7 +23,7 @@ prepared prepare(const decode_step& s) {
     paged_cache<S> cache({0, decode_step::G, decode_step::D, decode_step::D}, Page, pages);
     shuffle_pages(cache, *x, pages);
     cache.append(cache.open(), x->k, x->v);
-    return over(s, x, std::move(cache), plain_cache<S>(s));
+    return over(s, x, std::move(cache), plain<S>(s.M));
 }
 
 }  // namespace

@@ -7,11 +7,11 @@ namespace {
 constexpr double numbers = decode_step::G * decode_step::D, tight = 0.05, loose = 0.5;  // of 127 levels, of 7
 
 template <class K, class V>
-prepared prepare(const decode_step& s, double bytes_per_number, double tolerance, hadamard turned = {}) {
+prepared prepare(const decode_step& s, double bytes_per_number, double error, hadamard turned = {}) {
     const auto x = prompt_of(s.M);
     quantised_cache<K, V> cache({1, decode_step::G, decode_step::D, decode_step::D}, {}, {}, turned);
     cache.append(x->k, x->v);
-    return over(s, x, std::move(cache), {static_cast<double>(s.M) * numbers * bytes_per_number, tolerance});
+    return over(s, x, std::move(cache), {s.M, numbers * bytes_per_number, error});
 }
 
 }  // namespace

@@ -25,7 +25,7 @@ prepared naive(const decode_step& s) {
         for (index_t j = 0; j < M; ++j)
             for (index_t d = 0; d < D; ++d) o[d] += p[j] / total * v[j * D + d];
     });
-    return judged(s, *x, *to, run, plain_cache<float>(s));
+    return judged(*x, *to, run, plain<float>(s.M));
 }
 
 prepared eigen(const decode_step& s) {
@@ -44,7 +44,7 @@ prepared eigen(const decode_step& s) {
         }
         O.noalias() = P * V;
     });
-    return judged(s, *x, *to, run, plain_cache<float>(s));
+    return judged(*x, *to, run, plain<float>(s.M));
 }
 
 }  // namespace

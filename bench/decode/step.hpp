@@ -17,9 +17,9 @@ struct decode_step {
     std::string name() const;  // d:128/m:M/h:32/g:8/threads:T
 };
 
-/// M random tokens in float, as a language model has them: the first four, the last 256 and one of a thousand others
-/// draw the queries (StreamingLLM, arXiv:2309.17453), and a channel in 32 of the keys has outliers (KIVI,
-/// arXiv:2402.02750). Only the upper half of the channels draws.
+/// M random tokens in float with the habits of language models: the first four draw the queries and have small values,
+/// the last 250 and one of a thousand others draw them too (StreamingLLM, arXiv:2309.17453), and a channel in 32 of the
+/// keys has outliers (KIVI, arXiv:2402.02750). What draws is in the upper half of the channels.
 class prompt {
     std::vector<float> memory_;
 
@@ -38,7 +38,8 @@ std::vector<double> exactly(const view<float>& q, const view<float>& k, const vi
 /// Where a step is written to, NaN at first; (1, H, 1, D).
 class answer {
 public:
-    answer() : memory_(static_cast<std::size_t>(decode_step::H * decode_step::D), std::numeric_limits<float>::quiet_NaN()) {}
+    answer()
+        : memory_(static_cast<std::size_t>(decode_step::H * decode_step::D), std::numeric_limits<float>::quiet_NaN()) {}
     view<float> o() { return bench::heads(memory_.data(), {1, decode_step::H, 1, decode_step::D}); }
     /// max |o - exact| / max |exact|
     double error(const std::vector<double>& exact) const;
@@ -50,13 +51,14 @@ private:
 
 /// How a way to decode is judged.
 struct promise {
-    double bytes;                    // of K and V that a step reads
+    index_t keys;                    // that a step reads, of each head
+    double key_bytes;                // of K and V in all heads, for each
     double tolerance;                // of the error against `right`
-    std::vector<double> right = {};  // what it computes, if it is not what is exact for all tokens
+    std::vector<double> right = {};  // what it computes, (H, D), if that is not what is exact for all tokens
 };
 
 /// Runs a step once and judges its answer, which lives as long as the job. The column `error` is that against the exact
 /// result of all tokens.
-prepared judged(const decode_step& s, const prompt& x, const answer& to, job run, const promise& given);
+prepared judged(const prompt& x, const answer& to, job run, const promise& given);
 
 }  // namespace bench

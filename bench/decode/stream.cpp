@@ -54,9 +54,9 @@ prepared prepare(const decode_step& s, index_t M, index_t window) {
         stream->append(1);
         attention();
     };
-    const index_t held = std::min(s.M, sinks + window);
-    return judged({held, s.threads}, *stream->x, *to, run,
-                  {static_cast<double>(held) * token_bytes<S>, tolerance<S>, exactly_held(*stream->x, s.M, window)});
+    promise given = plain<S>(std::min(s.M, sinks + window));
+    given.right = exactly_held(*stream->x, s.M, window);
+    return judged(*stream->x, *to, run, given);
 }
 
 template <class S>

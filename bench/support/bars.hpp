@@ -14,6 +14,9 @@ public:
     void add(std::string what, double bar, double aim, double measured, wanted direction, std::string note = "") {
         entries_.push_back({std::move(what), bar, aim, measured, direction, std::move(note)});
     }
+    void add(std::string what, double bar, double measured, wanted direction) {
+        add(std::move(what), bar, bar, measured, direction);
+    }
     /// 0 if every bar is met, 1 if not.
     int print() const;
 

@@ -39,10 +39,7 @@ double lane::time(int clock) {
     return (now(clock) - start) / static_cast<double>(calls_);
 }
 
-double lane::machine_rate() {
-    if (!stream_) return fma_rate<float>(threads_, 0.002, 3);
-    return std::max(stream_->rate(), stream_->rate());
-}
+double lane::machine_rate() { return stream_ ? stream_->rate() : fma_rate<float>(threads_, 0.002, 3); }
 
 void lane::round(int clock) {
     const double before = machine_rate();

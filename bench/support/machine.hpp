@@ -10,7 +10,7 @@ namespace bench {
 template <class T>
 double fma_rate(int threads, double seconds_per_window, int windows);
 
-/// Reads a buffer from end to end, each thread a part of its own, by nothing but loads.
+/// Reads a buffer once, each thread a part of its own, by nothing but loads.
 class read_stream {
 public:
     read_stream(heed::index_t bytes, int threads);
@@ -19,7 +19,7 @@ public:
 
 private:
     heed::threads pool_;
-    heed::index_t part_;  // floats
+    heed::index_t stretch_;  // floats that one thread reads from one place on
     heed::arena memory_;
 };
 
