@@ -86,6 +86,15 @@ struct first {
     void check(const char* op) const { require_argument(n >= 0, op, "first is ", n, ", the least is 0"); }
 };
 
+/// from <= j < to: a stretch of keys, for every row. Attention over stretches that tile the keys merges to the whole.
+struct between {
+    using role = roles::mask;
+    static constexpr bool monotone = true;
+    range stretch;
+    constexpr between(index_t from, index_t to) : stretch{from, to} {}
+    constexpr range keys(const where&) const { return stretch; }
+};
+
 /// i >= position: rows from there on see every key.
 struct queries_from {
     using role = roles::mask;
