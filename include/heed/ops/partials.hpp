@@ -6,6 +6,7 @@
 
 #include "../engine/attention.hpp"
 #include "../engine/merge.hpp"
+#include "../policy/mask_position.hpp"
 
 namespace heed::inline HEED_ABI::detail {
 
@@ -28,25 +29,27 @@ constexpr auto policies_of(const P&... policies) {
     }(policies)...);
 }
 
-/// What attention over some keys leaves of each row; where it saw no key, lse is -inf.
+/// What attention over some keys leaves of each row; where it saw no key, lse is -inf. Log-sum-exps are double: float
+/// would cost the weights exp(lse_a - lse_b) as many digits as |lse| has.
 template <class T>
 class owned_partial {
 public:
     explicit owned_partial(const extents<4>& shape)
         : shape_(shape),
           o_(static_cast<std::size_t>(shape[0] * shape[1] * shape[2] * shape[3])),
-          lse_(static_cast<std::size_t>(shape[0] * shape[1] * shape[2]), -std::numeric_limits<T>::infinity()) {}
+          lse_(static_cast<std::size_t>(shape[0] * shape[1] * shape[2]), -std::numeric_limits<double>::infinity()) {}
 
     view<T> o() { return {o_.data(), shape_, dense_strides(shape_)}; }
-    view<T, 3> lse() {
+    view<double, 3> lse() {
         const extents<3> rows{shape_[0], shape_[1], shape_[2]};
         return {lse_.data(), rows, dense_strides(rows)};
     }
-    partial<T, T> all() { return {o(), lse()}; }
+    partial<T, double> all() { return {o(), lse()}; }
 
 private:
     extents<4> shape_;
-    std::vector<T> o_, lse_;
+    std::vector<T> o_;
+    std::vector<double> lse_;
 };
 
 /// Keys and values as views: k (B, G, M, D), v (B, G, M, E).
@@ -62,6 +65,7 @@ struct key_views {
     void check(const char* op, const view<Q>& q, const view<O>& o) const {
         attention_operands<std::remove_const_t<Q>, K, V, O>{q, k, v, o}.check(op);
     }
+    index_t count() const { return k.shape[2]; }
     /// Position of row 0: what `offset` says, or the last row at the last key.
     template <class... P>
     index_t first_position(index_t rows, const P&... policies) const {
@@ -75,6 +79,20 @@ struct key_views {
 template <class K, class V>
 key_views(view<K>, view<V>) -> key_views<std::remove_const_t<K>, std::remove_const_t<V>>;
 
+/// Attention over the keys that `among` keeps of those the pack's mask allows, into `to`. Of the policies mask, score,
+/// scale, offset and on are used; `probes` come on top.
+template <class A, class Q, class Keys, class T, class Among, class Probes, class... P>
+void attend_part(const view<Q>& q, const Keys& keys, owned_partial<T>& to, const Among& among, const Probes& probes,
+                 const P&... policies) {
+    const auto rest = policies_of<role_list<roles::score, roles::scale, roles::offset, roles::context>>(policies...);
+    std::apply(
+        [&](const auto&... p) {
+            keys.template attend<A>(q, to.o(), pick<roles::mask>(everything{}, policies...) & among, lse{to.lse()},
+                                    p...);
+        },
+        std::tuple_cat(rest, probes));
+}
+
 /// Whether P asks for log-sum-exps and nothing else: the probes that attention in parts can serve.
 template <class P>
 inline constexpr bool probes_lse_only =
@@ -86,16 +104,21 @@ void check_probes(const char* op, const Probes& probes, const extents_of_scores&
     std::apply([&](const auto&... probe) { (check_policy(probe, op, s), ...); }, probes);
 }
 
+/// Calls f(b, h, n) for every row.
+template <class F>
+void each_row(const extents<4>& shape, const F& f) {
+    for (index_t b = 0; b < shape[0]; ++b)
+        for (index_t h = 0; h < shape[1]; ++h)
+            for (index_t n = 0; n < shape[2]; ++n) f(b, h, n);
+}
+
 /// o = the output of the merged parts; the probes hear of their log-sum-exps.
 template <class O, class T, class Probes>
 void deliver(owned_partial<T>& whole, const view<O>& o, const Probes& probes) {
     merge(partial(o, whole.lse()), whole.all());
     const auto sums = whole.lse();
-    const auto [B, H, N] = sums.shape;
     const auto tell = [&](const auto& probe) {
-        for (index_t b = 0; b < B; ++b)
-            for (index_t h = 0; h < H; ++h)
-                for (index_t n = 0; n < N; ++n) probe.finish(b, h, n, static_cast<double>(sums(b, h, n)));
+        each_row(o.shape, [&](index_t b, index_t h, index_t n) { probe.finish(b, h, n, sums(b, h, n)); });
     };
     std::apply([&](const auto&... probe) { (tell(probe), ...); }, probes);
 }
