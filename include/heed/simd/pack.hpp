@@ -181,6 +181,18 @@ HEED_INLINE T reduce_add(const pack<T, A>& x) {
     return sum;
 }
 
+/// Keeps x in a register: a value that several operations share is then loaded once, which compilers may not see.
+template <class T, class A>
+HEED_INLINE void pin(pack<T, A>& x) {
+#if defined(__GNUC__) && defined(__AVX512F__)
+    asm("" : "+v"(x.raw.data));
+#elif defined(__GNUC__) && defined(__SSE2__)
+    asm("" : "+x"(x.raw.data));
+#else
+    (void)x;
+#endif
+}
+
 /// Lane l of the result is bit l of `bits`.
 template <class T, class A>
 HEED_INLINE pack_mask<T, A> mask_of_bits(std::uint32_t bits) {
