@@ -136,13 +136,14 @@ private:
         V v[tile];
     };
 
-    /// The next keys some row sees, at most a tile.
+    /// The next tile that some row sees. Tiles lie on a grid, so that a row's bits do not depend on the other rows.
     range next_tile(range keys) const {
         index_t nearest = no_key;
         for (index_t h = 0; h < x_.group && nearest > keys.first && !keys.empty(); ++h)
             nearest = std::min(nearest, next(visible(), at(h), keys.first));
         if (nearest >= keys.last) return {keys.last, keys.last};
-        return {nearest, std::min(nearest + tile, keys.last)};
+        const index_t first = std::max(keys.first, nearest / tile * tile);
+        return {first, std::min(first + tile, keys.last)};
     }
 
     void collect(range keys, streamed& to) const {
