@@ -7,6 +7,7 @@
 #include "compare.hpp"
 #include "random.hpp"
 #include "refuses.hpp"
+#include "scattered.hpp"
 
 namespace {
 
@@ -129,6 +130,26 @@ TEST(dual_chunk, no_distance_exceeds_the_cap) {
     const auto llama2 = dual_chunk::trained(4096);
     EXPECT_EQ(llama2.cap, 3072);
     EXPECT_EQ(llama2.chunk, 2816);
+}
+
+TEST(dual_chunk, sequences_of_a_source_stand_at_their_own_ends) {
+    const dual_chunk rule{7, 3};
+    const operands<float> x(4, 2, 3, 40, 8);
+    const std::vector<index_t> lengths{5, 40};
+    tensor<float> k(x.k.shape()), o(x.rows());
+    rotary(x.k, k, rule.keys());
+    dual_chunk_attention(x.q, test::scattered<float>(k, x.v, {5, 5, 40, 40}, 9), o, rule);
+    for (index_t b = 0; b < 2; ++b) {
+        const range one{b, b + 1}, past{0, lengths[static_cast<std::size_t>(b)]};
+        const auto of = [&](const auto& t) { return slice(slice(t.v(), 0, one), 2, past); };
+        tensor<float> alone({1, 4, 3, 5});
+        dual_chunk_attention(slice(x.q.v(), 0, one), of(k), of(x.v), alone, rule);
+        alone.each([&](index_t, index_t h, index_t n, index_t d) { EXPECT_EQ(o(b, h, n, d), alone(0, h, n, d)); });
+    }
+    const auto too_short = [&] {
+        dual_chunk_attention(x.q, test::scattered<float>(k, x.v, {2, 2, 40, 40}, 9), o, rule);
+    };
+    refuses<argument_error>(too_short, "the first query stands at -1, before the first key");
 }
 
 TEST(dual_chunk, policies_reach_rotation_and_attention) {

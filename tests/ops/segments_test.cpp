@@ -7,6 +7,7 @@
 #include "compare.hpp"
 #include "random.hpp"
 #include "refuses.hpp"
+#include "scattered.hpp"
 
 namespace {
 
@@ -96,6 +97,26 @@ TEST(segments, equal_logits_give_mass_by_the_keys_seen) {
     });
 }
 
+TEST(segments, sequences_of_a_source_end_where_they_end) {
+    const operands<double> x(2, 30);
+    const std::vector<index_t> cuts{0, 8, 100};
+    tensor<double> o(x.rows()), mass({2, 4, 2, 2});
+    segment_attention(x.q, test::scattered<double>(x.k, x.v, {6, 6, 30, 30}, 5), o, cuts, mass, causal{});
+    mass.each([&](index_t b, index_t h, index_t n, index_t s) {
+        if (b == 0)
+            EXPECT_EQ(mass(b, h, n, s), s == 0 ? 1 : 0);
+        else
+            EXPECT_NEAR(mass(b, h, n, 0) + mass(b, h, n, 1), 1, 1e-15);
+    });
+    tensor<double> short_mass({2, 4, 2, 1});
+    refuses<shape_error>(
+        [&] {
+            segment_attention(x.q, test::scattered<double>(x.k, x.v, {6, 6, 30, 30}, 5), o, std::span(cuts).first(2),
+                              short_mass);
+        },
+        "segment_attention: the cuts span [0, 8), the keys [0, 30)");
+}
+
 TEST(segments, scores_positions_and_lse_are_those_of_one_call) {
     const operands<double> x(6, 40);
     const std::vector<index_t> cuts{0, 13, 14, 40};
@@ -136,7 +157,7 @@ TEST(segments, bad_arguments_are_named_before_anything_is_written) {
     };
     refuses<argument_error>(with({}), "segment_attention: there are 0 cuts");
     refuses<argument_error>(with({0, 7, 3, 10}), "segment_attention: cut 3 stands after 7");
-    refuses<shape_error>(with({0, 4, 9}), "segment_attention: the cuts span [0, 9), k has 10 keys");
+    refuses<shape_error>(with({0, 4, 9}), "segment_attention: the cuts span [0, 9), the keys [0, 10)");
     refuses<shape_error>(with({1, 4, 10}), "the cuts span [1, 10)");
     refuses<shape_error>(with({0, 4, 5, 10}), "the masses have shape (2, 4, 3, 2), expected (2, 4, 3, 3)");
     const std::vector<index_t> cuts{0, 4, 10};

@@ -8,7 +8,6 @@
 // 2024).
 #pragma once
 
-#include "../policy/mask_position.hpp"
 #include "rotated_parts.hpp"
 
 namespace heed::inline HEED_ABI {
@@ -33,31 +32,27 @@ struct dual_chunk {
     }
 };
 
-namespace detail {
-
-template <class A, class Q, class Keys, class O, class... P>
-void attend_dual_chunk(const view<Q>& q, const Keys& keys, const view<O>& o, const dual_chunk& rule,
-                       const P&... policies) {
+/// q (B, H, N, D) unrotated, a source of G heads whose keys were rotated by rule.keys(), o (B, H, N, E); prefill, or
+/// decode with fewer queries than keys. Policies: those of rotary but positions, for the queries; scale{}; offset{},
+/// the position of the first query (never negative); lse{}; on{}. Memory beside: the queries, and two outputs in the
+/// accumulator's type. Throws shape_error or argument_error before o is touched.
+template <class A = default_arch, class Q, key_value_source Source, class O, class... P>
+void dual_chunk_attention(const Q& q, const Source& source, O&& o, const dual_chunk& rule, const P&... policies) {
     static constexpr const char* op = "dual_chunk_attention";
     rule.check(op);
-    auto parts = parts_of<A>(op, keys, q, o, policies...);
-    const index_t s = rule.chunk, end = parts.end();
-    // A query moved back by whole chunks is in the chunk whose keys it is to see.
-    parts.add(keys, causal{} & chunk{s}, 0, [&](index_t i) { return rule.intra(i); });
-    if (end > s) parts.add(keys, chunk{s}, s, [&](index_t i) { return rule.successive(i); });
-    if (end > 2 * s) parts.add(keys, block_causal{s}, 2 * s, [&](index_t) { return rule.inter(); });
+    auto parts = detail::parts_of<A>(op, as_view(q), source, as_view(o), policies...);
+    const index_t s = rule.chunk;
+    parts.add(source, causal{} & chunk{s}, [&](index_t i) { return rule.intra(i); });
+    if (parts.end() > s) parts.add(source, earlier{chunk{s}, s}, [&](index_t i) { return rule.successive(i); });
+    if (parts.end() > 2 * s) parts.add(source, earlier{block_causal{s}, 2 * s}, [&](index_t) { return rule.inter(); });
     parts.deliver();
 }
 
-}  // namespace detail
-
-/// q (B, H, N, D) unrotated, k (B, G, M, D) rotated by rule.keys(), v (B, G, M, E), o (B, H, N, E); prefill, or decode
-/// with fewer queries than keys. Policies: those of rotary but positions, for the queries; scale{}; offset{}, the
-/// position of the first query (M - N, never negative); lse{}; on{}. Memory beside: the queries, and two outputs in the
-/// accumulator's type. Throws shape_error or argument_error before o is touched.
+/// The same over k (B, G, M, D) rotated by rule.keys() and v (B, G, M, E).
 template <class A = default_arch, class Q, class K, class V, class O, class... P>
+    requires(!key_value_source<K>)
 void dual_chunk_attention(const Q& q, const K& k, const V& v, O&& o, const dual_chunk& rule, const P&... policies) {
-    detail::attend_dual_chunk<A>(as_view(q), detail::key_views{as_view(k), as_view(v)}, as_view(o), rule, policies...);
+    dual_chunk_attention<A>(q, detail::source_of(as_view(k), as_view(v)), o, rule, policies...);
 }
 
 }  // namespace heed::inline HEED_ABI

@@ -1,5 +1,5 @@
-// What the operators share that attend to disjoint sets of keys and merge: parts that own their memory, keys that are
-// views or a source, and policies sorted by role.
+// What the operators share that attend to disjoint sets of keys and merge: parts that own their memory, and policies
+// sorted by role.
 #pragma once
 
 #include <vector>
@@ -52,43 +52,25 @@ private:
     std::vector<double> lse_;
 };
 
-/// Keys and values as views: k (B, G, M, D), v (B, G, M, E).
-template <class K, class V>
-struct key_views {
-    view<const K> k;
-    view<const V> v;
+/// What q over the source is accumulated in, when it ends in o.
+template <class Q, class Source, class O>
+using accumulated = accumulator<Q, typename Source::key_rows::storage, typename Source::value_rows::storage, O>;
 
-    template <class Q, class O>
-    using accumulated = accumulator<Q, K, V, O>;
-
-    template <class Q, class O>
-    void check(const char* op, const view<Q>& q, const view<O>& o) const {
-        attention_operands<std::remove_const_t<Q>, K, V, O>{q, k, v, o}.check(op);
-    }
-    index_t count() const { return k.shape[2]; }
-    /// Position of row 0: what `offset` says, or the last row at the last key.
-    template <class... P>
-    index_t first_position(index_t rows, const P&... policies) const {
-        return pick<roles::offset>(offset{k.shape[2] - rows}, policies...).n;
-    }
-    template <class A, class Q, class O, class... P>
-    void attend(const view<Q>& q, const view<O>& o, const P&... policies) const {
-        attention<A>(q, k, v, o, policies...);
-    }
-};
-template <class K, class V>
-key_views(view<K>, view<V>) -> key_views<std::remove_const_t<K>, std::remove_const_t<V>>;
+template <class Q, class Source, class O>
+auto operands_of(const view<Q>& q, const Source& source, const view<O>& o) {
+    return attention_operands<std::remove_const_t<Q>, Source, O>{q, source, o};
+}
 
 /// Attention over the keys that `among` keeps of those the pack's mask allows, into `to`. Of the policies mask, score,
 /// scale, offset and on are used; `probes` come on top.
-template <class A, class Q, class Keys, class T, class Among, class Probes, class... P>
-void attend_part(const view<Q>& q, const Keys& keys, owned_partial<T>& to, const Among& among, const Probes& probes,
+template <class A, class Q, class Source, class T, class Among, class Probes, class... P>
+void attend_part(const view<Q>& q, const Source& source, owned_partial<T>& to, const Among& among, const Probes& probes,
                  const P&... policies) {
     const auto rest = policies_of<role_list<roles::score, roles::scale, roles::offset, roles::context>>(policies...);
     std::apply(
         [&](const auto&... p) {
-            keys.template attend<A>(q, to.o(), pick<roles::mask>(everything{}, policies...) & among, lse{to.lse()},
-                                    p...);
+            const auto mask = pick<roles::mask>(everything{}, policies...) & among;
+            attention<A>(q, source, to.o(), mask, lse{to.lse()}, p...);
         },
         std::tuple_cat(rest, probes));
 }

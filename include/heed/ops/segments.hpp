@@ -12,80 +12,80 @@ namespace detail {
 
 using cuts = std::span<const index_t>;
 
-inline void check_cuts(const char* op, cuts at, index_t keys) {
+inline void check_cuts(const char* op, cuts at, index_t end) {
     require_argument(at.size() >= 2, op, "there are ", at.size(), " cuts, the least is the first key and the end");
     for (std::size_t s = 1; s < at.size(); ++s)
         require_argument(at[s - 1] <= at[s], op, "cut ", at[s], " stands after ", at[s - 1],
                          ", they must not decrease");
-    require_shape(at.front() == 0 && at.back() == keys, op, "the cuts span [", at.front(), ", ", at.back(), "), k has ",
-                  keys, " keys");
+    require_shape(at.front() == 0 && at.back() >= end, op, "the cuts span [", at.front(), ", ", at.back(),
+                  "), the keys [0, ", end, ")");
 }
 
-template <class Q, class Keys, class O, class... P>
-void check_segments(const char* op, const view<Q>& q, const Keys& keys, const view<O>& o, cuts at,
-                    const P&... policies) {
+template <class Q, class Source, class O, class... P>
+void check_segments(const char* op, const attention_operands<Q, Source, O>& x, cuts at, const P&... policies) {
     using taken = role_list<roles::mask, roles::score, roles::scale, roles::offset, roles::context, roles::probe>;
     static_assert(only_roles<taken, P...> && (probes_lse_only<P> && ...),
                   "heed: attention by segments takes a mask, a score, scale, offset, lse and on");
-    keys.check(op, q, o);
-    check_cuts(op, at, keys.count());
-    check_probes(op, pick_all<roles::probe>(policies...), {q.shape[0], q.shape[1], q.shape[2], keys.count()});
+    x.check(op);
+    check_cuts(op, at, x.last_end);
+    check_probes(op, pick_all<roles::probe>(policies...), {x.B(), x.H(), x.N(), x.M()});
 }
 
-/// Calls note(s, log-sum-exps of segment s) for every segment.
-template <class A, class Q, class Keys, class O, class Note, class... P>
-owned_partial<typename Keys::template accumulated<std::remove_const_t<Q>, O>> attend_segments(
-    const view<Q>& q, const Keys& keys, const view<O>& o, cuts at, const Note& note, const P&... policies) {
-    owned_partial<typename Keys::template accumulated<std::remove_const_t<Q>, O>> whole(o.shape), part(o.shape);
+/// Attends to segment after segment, calls note(s, log-sum-exps of segment s) after each, and merges them.
+template <class A, class Q, class Source, class O, class Note, class... P>
+auto attend_segments(const attention_operands<Q, Source, O>& x, cuts at, const Note& note, const P&... policies) {
+    owned_partial<accumulated<Q, Source, O>> whole(x.o.shape), part(x.o.shape);
     for (std::size_t s = 0; s + 1 < at.size(); ++s) {
-        attend_part<A>(q, keys, part, between{at[s], at[s + 1]}, std::tuple<>{}, policies...);
+        attend_part<A>(x.q, x.source, part, between{at[s], at[s + 1]}, std::tuple<>{}, policies...);
         note(static_cast<index_t>(s), part.lse());
         merge(whole.all(), whole.all(), part.all());
     }
     return whole;
 }
 
-template <class A, class Q, class Keys, class O, class M, class... P>
-void segment_attention_of(const view<Q>& q, const Keys& keys, const view<O>& o, cuts at, const view<M>& mass,
-                          const P&... policies) {
+}  // namespace detail
+
+/// Attention with the mass of every segment, the keys at positions [cuts[s], cuts[s + 1]); cuts go from 0 to the end of
+/// the keys or beyond. q (B, H, N, D), a source of G heads, o (B, H, N, E), mass (B, H, N, S). Policies: mask, score,
+/// scale, offset, lse, on. Memory beside: two outputs in the accumulator's type, a double for each mass. Throws
+/// shape_error or argument_error before o is touched.
+template <class A = default_arch, class Q, key_value_source Source, class O, class Mass, class... P>
+void segment_attention(const Q& q, const Source& source, O&& o, std::span<const index_t> cuts, Mass&& mass,
+                       const P&... policies) {
     static constexpr const char* op = "segment_attention";
-    const auto [B, H, N, E] = o.shape;
-    const auto S = static_cast<index_t>(at.size()) - 1;
-    check_segments(op, q, keys, o, at, policies...);
-    require_shape(mass.shape == extents<4>{B, H, N, S}, op, "the masses have shape (", mass.shape[0], ", ",
-                  mass.shape[1], ", ", mass.shape[2], ", ", mass.shape[3], "), expected (", B, ", ", H, ", ", N, ", ",
-                  S, ")");
-    require_shape(!overlap(mass, o), op, "the masses overlap o in memory");
+    const auto x = detail::operands_of(as_view(q), source, as_view(o));
+    const auto masses = as_view(mass);
+    const index_t B = x.B(), H = x.H(), N = x.N(), S = static_cast<index_t>(cuts.size()) - 1;
+    detail::check_segments(op, x, cuts, policies...);
+    require_shape(masses.shape == extents<4>{B, H, N, S}, op, "the masses have shape (", masses.shape[0], ", ",
+                  masses.shape[1], ", ", masses.shape[2], ", ", masses.shape[3], "), expected (", B, ", ", H, ", ", N,
+                  ", ", S, ")");
+    require_shape(!overlap(masses, x.o), op, "the masses overlap o in memory");
 
     std::vector<double> memory(static_cast<std::size_t>(B * H * N * S));
     const auto logs = dense(memory.data(), {B, H, N, S});
-    auto whole = attend_segments<A>(
-        q, keys, o, at,
-        [&](index_t s, const auto& sums) {
-            each_row(o.shape, [&](index_t b, index_t h, index_t n) { logs(b, h, n, s) = sums(b, h, n); });
-        },
-        policies...);
+    const auto note = [&](index_t s, const auto& sums) {
+        detail::each_row(x.o.shape, [&](index_t b, index_t h, index_t n) { logs(b, h, n, s) = sums(b, h, n); });
+    };
+    auto whole = detail::attend_segments<A>(x, cuts, note, policies...);
     const auto all = whole.lse();
-    each_row(o.shape, [&](index_t b, index_t h, index_t n) {
+    detail::each_row(x.o.shape, [&](index_t b, index_t h, index_t n) {
         for (index_t s = 0; s < S; ++s) {
             const double log = logs(b, h, n, s);
             const bool empty = log == -std::numeric_limits<double>::infinity();
-            mass(b, h, n, s) = static_cast<M>(empty ? 0.0 : std::exp(log - all(b, h, n)));
+            using M = std::remove_reference_t<decltype(masses(b, h, n, s))>;
+            masses(b, h, n, s) = static_cast<M>(empty ? 0.0 : std::exp(log - all(b, h, n)));
         }
     });
-    deliver(whole, o, pick_all<roles::probe>(policies...));
+    detail::deliver(whole, x.o, detail::pick_all<roles::probe>(policies...));
 }
 
-}  // namespace detail
-
-/// Attention with the mass of every segment of keys, [cuts[s], cuts[s + 1]); cuts go from 0 to M. q (B, H, N, D),
-/// k (B, G, M, D), v (B, G, M, E), o (B, H, N, E), mass (B, H, N, S). Policies: mask, score, scale, offset, lse, on.
-/// Memory beside: two outputs in the accumulator's type. Throws shape_error or argument_error before o is touched.
+/// The same over k (B, G, M, D) and v (B, G, M, E).
 template <class A = default_arch, class Q, class K, class V, class O, class Mass, class... P>
+    requires(!key_value_source<K>)
 void segment_attention(const Q& q, const K& k, const V& v, O&& o, std::span<const index_t> cuts, Mass&& mass,
                        const P&... policies) {
-    detail::segment_attention_of<A>(as_view(q), detail::key_views{as_view(k), as_view(v)}, as_view(o), cuts,
-                                    as_view(mass), policies...);
+    segment_attention<A>(q, detail::source_of(as_view(k), as_view(v)), o, cuts, mass, policies...);
 }
 
 /// Mean mass of each of S segments over all that is added: rows, heads, batches; layers and prompts, one call each.

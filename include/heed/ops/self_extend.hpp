@@ -26,20 +26,28 @@ struct self_extend {
     }
 };
 
-/// q (B, H, N, D) unrotated; k_near (B, G, M, D) rotated as ever, k_far by rule.far_keys(); v (B, G, M, E), o (B, H, N,
-/// E). Policies, memory and errors as in dual_chunk_attention.
-template <class A = default_arch, class Q, class K, class F, class V, class O, class... P>
-void self_extend_attention(const Q& q, const K& k_near, const F& k_far, const V& v, O&& o, const self_extend& rule,
+/// q (B, H, N, D) unrotated; keys rotated as ever, and rotated by rule.far_keys(), as two sources of the same tokens;
+/// o (B, H, N, E). Policies, memory and errors as in dual_chunk_attention.
+template <class A = default_arch, class Q, key_value_source Near, key_value_source Far, class O, class... P>
+void self_extend_attention(const Q& q, const Near& near, const Far& far, O&& o, const self_extend& rule,
                            const P&... policies) {
     static constexpr const char* op = "self_extend_attention";
-    const detail::key_views near{as_view(k_near), as_view(v)}, far{as_view(k_far), as_view(v)};
-    const auto to = as_view(o);
     rule.check(op);
-    far.check(op, as_view(q), to);
-    auto parts = detail::parts_of<A>(op, near, as_view(q), to, policies...);
-    parts.add(near, recent{rule.near}, 0, [](index_t i) { return i; });
-    if (parts.end() > rule.near) parts.add(far, causal{}, rule.near, [&](index_t i) { return rule.far_query(i); });
+    detail::operands_of(as_view(q), far, as_view(o)).check(op);
+    auto parts = detail::parts_of<A>(op, as_view(q), near, as_view(o), policies...);
+    parts.add(near, recent{rule.near}, [](index_t i) { return i; });
+    if (parts.end() > rule.near)
+        parts.add(far, earlier{causal{}, rule.near}, [&](index_t i) { return rule.far_query(i); });
     parts.deliver();
+}
+
+/// The same over k_near (B, G, M, D), k_far (B, G, M, D) and v (B, G, M, E).
+template <class A = default_arch, class Q, class K, class F, class V, class O, class... P>
+    requires(!key_value_source<K>)
+void self_extend_attention(const Q& q, const K& k_near, const F& k_far, const V& v, O&& o, const self_extend& rule,
+                           const P&... policies) {
+    self_extend_attention<A>(q, detail::source_of(as_view(k_near), as_view(v)),
+                             detail::source_of(as_view(k_far), as_view(v)), o, rule, policies...);
 }
 
 }  // namespace heed::inline HEED_ABI

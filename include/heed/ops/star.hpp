@@ -18,17 +18,20 @@ void star_context(const Q& q, const K& k, const V& v, O&& o, index_t block, cons
     attention<A>(q, k, v, o, star(block), policies...);
 }
 
-/// Phase 2: the last rows of the keys, questions and what is generated, over keys that hosts hold: host s has those of
-/// [cuts[s], cuts[s + 1]), cuts go from 0 to M. Policies: score, scale, offset, lse, on. Memory beside: two outputs.
-template <class A = default_arch, class Q, class K, class V, class O, class... P>
-void star_query(const Q& q, const K& k, const V& v, O&& o, std::span<const index_t> cuts, const P&... policies) {
-    const detail::key_views keys{as_view(k), as_view(v)};
-    const auto from = as_view(q);
-    const auto to = as_view(o);
-    detail::check_segments("star_query", from, keys, to, cuts, causal{}, policies...);
+/// Phase 2: the last rows, questions and what is generated, over keys that hosts hold: host s those at positions
+/// [cuts[s], cuts[s + 1]); cuts go from 0 to the end of the keys or beyond. Policies: score, scale, offset, lse, on.
+template <class A = default_arch, class Q, key_value_source Source, class O, class... P>
+void star_query(const Q& q, const Source& source, O&& o, std::span<const index_t> cuts, const P&... policies) {
+    const auto x = detail::operands_of(as_view(q), source, as_view(o));
+    detail::check_segments("star_query", x, cuts, causal{}, policies...);
     auto whole = detail::attend_segments<A>(
-        from, keys, to, cuts, [](auto&&...) {}, causal{}, policies...);
-    detail::deliver(whole, to, detail::pick_all<roles::probe>(policies...));
+        x, cuts, [](auto&&...) {}, causal{}, policies...);
+    detail::deliver(whole, x.o, detail::pick_all<roles::probe>(policies...));
+}
+template <class A = default_arch, class Q, class K, class V, class O, class... P>
+    requires(!key_value_source<K>)
+void star_query(const Q& q, const K& k, const V& v, O&& o, std::span<const index_t> cuts, const P&... policies) {
+    star_query<A>(q, detail::source_of(as_view(k), as_view(v)), o, cuts, policies...);
 }
 
 }  // namespace heed::inline HEED_ABI

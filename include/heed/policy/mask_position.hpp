@@ -47,9 +47,7 @@ struct chunk {
         const index_t first = detail::floor_div(w.i, size) * size;
         return {first, first + size};
     }
-    void check(const char* op) const {
-        require_argument(size >= 1, op, "chunk has size ", size, ", the least is 1");
-    }
+    void check(const char* op) const { require_argument(size >= 1, op, "chunk has size ", size, ", the least is 1"); }
 };
 
 /// floor(j / size) <= floor(i / size): causal between blocks, all visible within one.
@@ -93,6 +91,21 @@ struct between {
     range stretch;
     constexpr between(index_t from, index_t to) : stretch{from, to} {}
     constexpr range keys(const where&) const { return stretch; }
+};
+
+/// What an interval mask shows a query that stands `back` positions earlier: earlier{chunk{c}, c} is the chunk before.
+template <detail::interval_mask Mask>
+struct earlier {
+    using role = roles::mask;
+    static constexpr bool monotone = detail::monotone_mask<Mask>;
+    Mask mask;
+    index_t back;
+    constexpr earlier(const Mask& m, index_t positions) : mask(m), back(positions) {}
+    constexpr range keys(where w) const {
+        w.i -= back;
+        return mask.keys(w);
+    }
+    void check(const char* op, const extents_of_scores& s) const { detail::check_policy(mask, op, s); }
 };
 
 /// i >= position: rows from there on see every key.
