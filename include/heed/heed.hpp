@@ -13,6 +13,7 @@
 #include "ops/attention_sorting.hpp"
 #include "ops/attn_rank.hpp"
 #include "ops/dual_chunk.hpp"
+#include "ops/parallel_context.hpp"
 #include "ops/partials.hpp"
 #include "ops/rotary.hpp"
 #include "ops/rotated_parts.hpp"

@@ -61,6 +61,12 @@ auto operands_of(const view<Q>& q, const Source& source, const view<O>& o) {
     return attention_operands<std::remove_const_t<Q>, Source, O>{q, source, o};
 }
 
+/// An empty part of o.
+template <class Q, class Source, class O>
+auto partial_of(const attention_operands<Q, Source, O>& x) {
+    return owned_partial<accumulated<Q, Source, O>>(x.o.shape);
+}
+
 /// Attention over the keys that `among` keeps of those the pack's mask allows, into `to`. Of the policies mask, score,
 /// scale, offset and on are used; `probes` come on top.
 template <class A, class Q, class Source, class T, class Among, class Probes, class... P>
@@ -84,6 +90,24 @@ inline constexpr bool probes_lse_only =
 template <class Probes>
 void check_probes(const char* op, const Probes& probes, const extents_of_scores& s) {
     std::apply([&](const auto&... probe) { (check_policy(probe, op, s), ...); }, probes);
+}
+
+/// What every operator in parts asks of its operands and policies.
+template <class Q, class Source, class O, class... P>
+void check_parts(const char* op, const attention_operands<Q, Source, O>& x, const P&... policies) {
+    using taken = role_list<roles::mask, roles::score, roles::scale, roles::offset, roles::context, roles::probe>;
+    check_roles<P...>();
+    static_assert(only_roles<taken, P...> && (probes_lse_only<P> && ...),
+                  "heed: attention in parts takes a mask, a score, scale, offset, lse and on");
+    x.check(op);
+    check_probes(op, pick_all<roles::probe>(policies...), {x.B(), x.H(), x.N(), x.M()});
+}
+
+/// Places on the key axis, each no less than the one before.
+inline void check_ascending(const char* op, const char* name, std::span<const index_t> at) {
+    for (std::size_t s = 1; s < at.size(); ++s)
+        require_argument(at[s - 1] <= at[s], op, name, " ", at[s], " stands after ", at[s - 1],
+                         ", they must not decrease");
 }
 
 /// Calls f(b, h, n) for every row.

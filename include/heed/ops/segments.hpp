@@ -12,29 +12,19 @@ namespace detail {
 
 using cuts = std::span<const index_t>;
 
-inline void check_cuts(const char* op, cuts at, index_t end) {
-    require_argument(at.size() >= 2, op, "there are ", at.size(), " cuts, the least is the first key and the end");
-    for (std::size_t s = 1; s < at.size(); ++s)
-        require_argument(at[s - 1] <= at[s], op, "cut ", at[s], " stands after ", at[s - 1],
-                         ", they must not decrease");
-    require_shape(at.front() == 0 && at.back() >= end, op, "the cuts span [", at.front(), ", ", at.back(),
-                  "), the keys [0, ", end, ")");
-}
-
 template <class Q, class Source, class O, class... P>
 void check_segments(const char* op, const attention_operands<Q, Source, O>& x, cuts at, const P&... policies) {
-    using taken = role_list<roles::mask, roles::score, roles::scale, roles::offset, roles::context, roles::probe>;
-    static_assert(only_roles<taken, P...> && (probes_lse_only<P> && ...),
-                  "heed: attention by segments takes a mask, a score, scale, offset, lse and on");
-    x.check(op);
-    check_cuts(op, at, x.last_end);
-    check_probes(op, pick_all<roles::probe>(policies...), {x.B(), x.H(), x.N(), x.M()});
+    check_parts(op, x, policies...);
+    require_argument(at.size() >= 2, op, "there are ", at.size(), " cuts, the least is the first key and the end");
+    check_ascending(op, "cut", at);
+    require_shape(at.front() == 0 && at.back() >= x.last_end, op, "the cuts span [", at.front(), ", ", at.back(),
+                  "), the keys [0, ", x.last_end, ")");
 }
 
 /// Attends to segment after segment, calls note(s, log-sum-exps of segment s) after each, and merges them.
 template <class A, class Q, class Source, class O, class Note, class... P>
 auto attend_segments(const attention_operands<Q, Source, O>& x, cuts at, const Note& note, const P&... policies) {
-    owned_partial<accumulated<Q, Source, O>> whole(x.o.shape), part(x.o.shape);
+    auto whole = partial_of(x), part = partial_of(x);
     for (std::size_t s = 0; s + 1 < at.size(); ++s) {
         attend_part<A>(x.q, x.source, part, between{at[s], at[s + 1]}, std::tuple<>{}, policies...);
         note(static_cast<index_t>(s), part.lse());
