@@ -10,6 +10,7 @@
 #include "engine/attention.hpp"
 #include "engine/merge.hpp"
 #include "interop/eigen.hpp"
+#include "ops/attention_calibration.hpp"
 #include "ops/attention_sorting.hpp"
 #include "ops/attn_rank.hpp"
 #include "ops/dual_chunk.hpp"
