@@ -4,7 +4,7 @@
 #include <heed/policy/probe.hpp>
 
 #include "compare.hpp"
-#include "random.hpp"
+#include "operands.hpp"
 #include "refuses.hpp"
 #include "scattered.hpp"
 
@@ -14,18 +14,8 @@ using namespace heed;
 using test::refuses;
 using test::tensor;
 
-constexpr index_t B = 2, H = 4, G = 2, D = 6, E = 5;
-
-struct operands {
-    tensor<float> q, k, v;
-    operands(index_t N, index_t M)
-        : q(test::normal<float>({B, H, N, D}, 1, 1.5)),
-          k(test::normal<float>({B, G, M, D}, 2, 1.5)),
-          v(test::normal<float>({B, G, M, E}, 3)) {}
-    extents<4> rows() const { return {B, H, q.shape()[2], E}; }
-    index_t N() const { return q.shape()[2]; }
-    index_t M() const { return k.shape()[2]; }
-};
+using operands = test::operands<float>;
+constexpr index_t B = operands::B, H = operands::H, G = operands::G;
 
 attention_sinks some_sinks(index_t keys) {
     attention_sinks sinks{{B, H, keys}, std::vector<unsigned char>(static_cast<std::size_t>(B * H * keys))};
@@ -59,15 +49,6 @@ tensor<Real> defined(const operands& x, const attention_sinks& sinks, double bet
     return o;
 }
 
-testing::AssertionResult near(const tensor<float>& a, const tensor<float>& b) {
-    double worst = 0;
-    a.each([&](index_t i, index_t h, index_t n, index_t d) {
-        worst = std::max(worst, std::abs(static_cast<double>(a(i, h, n, d)) - b(i, h, n, d)));
-    });
-    if (worst <= 4e-6) return testing::AssertionSuccess();
-    return testing::AssertionFailure() << "off by " << worst;
-}
-
 TEST(calibration, is_the_dense_formula) {
     for (auto [N, M] : std::vector<std::array<index_t, 2>>{{1, 1}, {40, 40}, {1, 40}, {3, 61}})
         for (double beta : {0.0, 0.4, 1.0}) {
@@ -87,18 +68,18 @@ TEST(calibration, limits) {
     std::vector<double> sums(B * H * 40), wanted(sums);
     calibrated_attention(x.q, x.k, x.v, o, sinks, 1, causal{}, lse{dense(sums.data(), {B, H, 40})});
     attention(x.q, x.k, x.v, want, causal{}, lse{dense(wanted.data(), {B, H, 40})});
-    EXPECT_TRUE(near(o, want)) << "beta 1 is the identity";
+    EXPECT_TRUE(test::all_near(o, want, 4e-6)) << "beta 1 is the identity";
     for (std::size_t r = 0; r < sums.size(); ++r) EXPECT_NEAR(sums[r], wanted[r], 1e-5);
     calibrated_attention(x.q, x.k, x.v, o, sinks, 0, causal{});
     attention(x.q, x.k, x.v, want, causal{} & keys_where{sinks.marks(), false});
-    EXPECT_TRUE(near(o, want)) << "beta 0 hides the sinks";
+    EXPECT_TRUE(test::all_near(o, want, 4e-6)) << "beta 0 hides the sinks";
     const auto ones = test::constant<float>(x.v.shape(), 1);
     calibrated_attention(x.q, x.k, ones, o, sinks, 0.4, causal{});
-    EXPECT_TRUE(near(o, test::constant<float>(x.rows(), 1))) << "rows sum to one";
+    EXPECT_TRUE(test::all_near(o, test::constant<float>(x.rows(), 1), 4e-6)) << "rows sum to one";
     const test::scattered<float> source(x.k, x.v, {40, 40, 40, 40}, 7);
     calibrated_attention(x.q, source, o, sinks, 0.4, causal{});
     calibrated_attention(x.q, x.k, x.v, want, sinks, 0.4, causal{});
-    EXPECT_TRUE(near(o, want)) << "any source";
+    EXPECT_TRUE(test::all_near(o, want, 4e-6)) << "any source";
 }
 
 TEST(calibration, a_row_of_nothing_but_sinks_or_of_far_logits_stays_finite) {
@@ -107,13 +88,13 @@ TEST(calibration, a_row_of_nothing_but_sinks_or_of_far_logits_stays_finite) {
     tensor<float> o(x.rows()), want(x.rows());
     attention(x.q, x.k, x.v, want, causal{});
     calibrated_attention(x.q, x.k, x.v, o, sinks, 0.4, causal{});
-    EXPECT_TRUE(near(o, want));
+    EXPECT_TRUE(test::all_near(o, want, 4e-6));
     x.q = test::constant<float>(x.q.shape(), 300);
     for (float far : {1.f, -1.f}) {  // logits thousands apart, either way
         x.k = test::constant<float>(x.k.shape(), 0);
         for (index_t b = 0; b < B; ++b)
             for (index_t g = 0; g < G; ++g)
-                for (index_t d = 0; d < D; ++d) x.k(b, g, 1, d) = 10 * far;
+                for (index_t d = 0; d < 6; ++d) x.k(b, g, 1, d) = 10 * far;
         sinks.memory.assign(B * H * 3, 0);
         for (std::size_t r = 0; r < B * H; ++r) sinks.memory[3 * r + 1] = 1;
         calibrated_attention(x.q, x.k, x.v, o, sinks, 0.4, causal{});
@@ -132,7 +113,7 @@ TEST(calibration, finds_a_planted_sink_and_spares_the_first) {
     x.q = test::uniform<float>(x.q.shape(), 1, 0.5, 1.5);
     for (index_t b = 0; b < B; ++b)
         for (index_t g = 0; g < G; ++g)
-            for (index_t d = 0; d < D; ++d) {
+            for (index_t d = 0; d < 6; ++d) {
                 x.k(b, g, 0, d) = 2;  // the first token draws attention, as it does in models
                 x.k(b, g, planted, d) = 2;
             }

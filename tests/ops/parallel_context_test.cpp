@@ -5,7 +5,7 @@
 #include <numeric>
 
 #include "compare.hpp"
-#include "random.hpp"
+#include "operands.hpp"
 #include "refuses.hpp"
 #include "scattered.hpp"
 
@@ -15,18 +15,8 @@ using namespace heed;
 using test::refuses;
 using test::tensor;
 
-constexpr index_t B = 2, H = 4, G = 2, D = 6, E = 5;
-
-struct operands {
-    tensor<float> q, k, v;
-    operands(index_t N, index_t M)
-        : q(test::normal<float>({B, H, N, D}, 1, 1.5)),
-          k(test::normal<float>({B, G, M, D}, 2, 1.5)),
-          v(test::normal<float>({B, G, M, E}, 3)) {}
-    extents<4> rows() const { return {B, H, q.shape()[2], E}; }
-    index_t N() const { return q.shape()[2]; }
-    index_t M() const { return k.shape()[2]; }
-};
+using operands = test::operands<float>;
+constexpr index_t B = operands::B, H = operands::H;
 
 /// Which pieces each row keeps, from dense weights: kept[(b H + h) N + n][p].
 std::vector<std::vector<bool>> chosen(const operands& x, const std::vector<index_t>& pieces,
@@ -98,13 +88,12 @@ TEST(selective_attention, all_pieces_are_ordinary_attention) {
     attention(x.q, x.k, x.v, want, causal{}, lse{dense(wanted.data(), {B, H, 4})});
     const std::vector<index_t> pieces{4, 10, 30, 36};
     selective_attention(x.q, x.k, x.v, o, pieces, {3}, lse{dense(sums.data(), {B, H, 4})});
-    o.each([&](index_t b, index_t h, index_t n, index_t e) { EXPECT_NEAR(o(b, h, n, e), want(b, h, n, e), 2e-6f); });
+    EXPECT_TRUE(test::all_near(o, want, 2e-6));
     for (std::size_t r = 0; r < sums.size(); ++r) EXPECT_NEAR(sums[r], wanted[r], 2e-6f);
     const test::scattered<float> source(x.k, x.v, {40, 40, 40, 40}, 7);
     tensor<float> of_source(x.rows());
     selective_attention(x.q, source, of_source, pieces, {3});
-    of_source.each(
-        [&](index_t b, index_t h, index_t n, index_t e) { EXPECT_NEAR(of_source(b, h, n, e), o(b, h, n, e), 2e-6f); });
+    EXPECT_TRUE(test::all_near(of_source, o, 2e-6));
 }
 
 TEST(selective_attention, bad_arguments_are_named_before_anything_is_written) {

@@ -5,7 +5,7 @@
 
 #include "any_mask.hpp"
 #include "compare.hpp"
-#include "random.hpp"
+#include "operands.hpp"
 #include "refuses.hpp"
 #include "scattered.hpp"
 
@@ -13,20 +13,9 @@ namespace {
 
 using namespace heed;
 using test::any_mask;
+using test::operands;
 using test::refuses;
 using test::tensor;
-
-template <class S>
-struct operands {
-    tensor<S> q, k, v;
-    operands(index_t N, index_t M)
-        : q(test::normal<S>({2, 4, N, 6}, 1, 1.5)),
-          k(test::normal<S>({2, 2, M, 6}, 2, 1.5)),
-          v(test::normal<S>({2, 2, M, 5}, 3)) {}
-    extents<4> rows() const { return {2, 4, q.shape()[2], 5}; }
-    index_t N() const { return q.shape()[2]; }
-    index_t M() const { return k.shape()[2]; }
-};
 
 template <class Real>
 ref::options<Real> seen_by(const any_mask& mask) {
@@ -127,7 +116,7 @@ TEST(segments, scores_positions_and_lse_are_those_of_one_call) {
     const auto score = [](auto y, const where& w) { return y + 0.05f * w.key(y) - 0.01f * w.query(y); };
     segment_attention(x.q, x.k, x.v, o, cuts, mass, lse{dense(sums.data(), {2, 4, 6})}, score, causal{}, offset{20});
     attention(x.q, x.k, x.v, want, lse{dense(wanted.data(), {2, 4, 6})}, score, causal{}, offset{20});
-    o.each([&](index_t b, index_t h, index_t n, index_t e) { EXPECT_NEAR(o(b, h, n, e), want(b, h, n, e), 1e-13); });
+    EXPECT_TRUE(test::all_near(o, want, 1e-13));
     for (std::size_t r = 0; r < sums.size(); ++r) EXPECT_NEAR(sums[r], wanted[r], 1e-13);
 }
 
@@ -179,9 +168,7 @@ TEST(star, any_split_over_hosts_is_one_call) {
         attention(x.q, x.k, x.v, want, causal{});
         for (const auto& cuts : ways_to_cut(40)) {
             star_query(x.q, x.k, x.v, o, cuts);
-            o.each([&](index_t b, index_t h, index_t n, index_t e) {
-                ASSERT_NEAR(o(b, h, n, e), want(b, h, n, e), 1e-13) << cuts.size() << " cuts";
-            });
+            EXPECT_TRUE(test::all_near(o, want, 1e-13)) << cuts.size() << " cuts";
         }
     }
 }

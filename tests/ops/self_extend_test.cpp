@@ -4,7 +4,7 @@
 #include <heed/ref/rotary_attention.hpp>
 
 #include "compare.hpp"
-#include "random.hpp"
+#include "operands.hpp"
 #include "refuses.hpp"
 
 namespace {
@@ -13,24 +13,20 @@ using namespace heed;
 using test::refuses;
 using test::tensor;
 
-struct operands {
-    tensor<float> q, k, v, near, far;
-    operands(index_t N, index_t M, const self_extend& rule)
-        : q(test::normal<float>({2, 4, N, 6}, 1, 1.5)),
-          k(test::normal<float>({2, 2, M, 6}, 2, 1.5)),
-          v(test::normal<float>({2, 2, M, 5}, 3)),
-          near(k.shape()),
-          far(k.shape()) {
+struct operands : test::operands<float> {
+    tensor<float> near, far;
+    operands(index_t queries, index_t keys, const self_extend& rule)
+        : test::operands<float>(queries, keys), near(k.shape()), far(k.shape()) {
         rotary(k, near);
         rotary(k, far, rule.far_keys());
     }
     tensor<float> attended(const self_extend& rule) const {
-        tensor<float> o({2, 4, q.shape()[2], 5});
+        tensor<float> o(rows());
         self_extend_attention(q, near, far, v, o, rule);
         return o;
     }
     tensor<float> plain() const {
-        tensor<float> turned(q.shape()), o({2, 4, q.shape()[2], 5});
+        tensor<float> turned(q.shape()), o(rows());
         rotary(q, turned);
         attention(turned, near, v, o, causal{});
         return o;
