@@ -1,6 +1,9 @@
 // heed: attention and sequence mixing on CPUs. Everything but dist/ and ref/.
 #pragma once
 
+#include "cache/contiguous.hpp"
+#include "cache/layers.hpp"
+#include "cache/paged.hpp"
 #include "cache/shape.hpp"
 #include "core/config.hpp"
 #include "core/context.hpp"

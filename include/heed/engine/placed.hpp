@@ -41,6 +41,7 @@ struct placed_mask {
         return detail::full(mask, r, {places.of(keys.first), places.of(keys.last - 1) + 1});
     }
     lane_bits bits(const rows& r, index_t j, int n) const {
+        if (!places.at) return detail::bits(mask, r, j, n);
         lane_bits out;
         for (int c = 0; c < n; ++c) out.key[c] = detail::bits(mask, r, places.of(j + c), 1).key[0];
         return out;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "../core/half.hpp"
+#include "../core/range.hpp"
 #include "pack.hpp"
 
 namespace heed::inline HEED_ABI {
@@ -91,6 +92,25 @@ void narrow_row(const T* from, index_t n, S* to, index_t stride) {
     if (stride == 1)
         for (; i + width <= n; i += width) narrow(to + i, load<P>(from + i));
     for (; i < n; ++i) to[i * stride] = static_cast<S>(from[i]);
+}
+
+/// n elements of storage type S, `stride` apart, to contiguous elements of storage type R. Between equal types the bits
+/// are copied.
+template <class A, class S, class R>
+void convert_row(const S* from, index_t stride, index_t n, R* to) {
+    if constexpr (std::is_same_v<S, R>) {
+        if (stride == 1) std::copy_n(from, n, to);
+        else
+            for (index_t i = 0; i < n; ++i) to[i] = from[i * stride];
+    } else {
+        constexpr index_t at_once = 64;
+        accumulator<S, R> numbers[at_once];
+        for (index_t i = 0; i < n; i += at_once) {
+            const index_t count = std::min(n - i, at_once);
+            widen_row<A>(from + i * stride, stride, count, numbers);
+            narrow_row<A>(numbers, count, to + i, 1);
+        }
+    }
 }
 
 /// Whether n elements of storage type S, `stride` apart, hold neither inf nor NaN.

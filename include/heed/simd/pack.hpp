@@ -181,16 +181,15 @@ HEED_INLINE T reduce_add(const pack<T, A>& x) {
     return sum;
 }
 
-/// Keeps x in a register: a value that several operations share is then loaded once, which compilers may not see.
+/// x, kept in a register: a value that several operations share is loaded once, which compilers may not see.
 template <class T, class A>
-HEED_INLINE void pin(pack<T, A>& x) {
+HEED_INLINE pack<T, A> pinned(pack<T, A> x) {
 #if defined(__GNUC__) && defined(__AVX512F__)
     asm("" : "+v"(x.raw.data));
 #elif defined(__GNUC__) && defined(__SSE2__)
     asm("" : "+x"(x.raw.data));
-#else
-    (void)x;
 #endif
+    return x;
 }
 
 /// Lane l of the result is bit l of `bits`.

@@ -17,19 +17,9 @@ inline constexpr index_t streamed_tile = 64;
 
 namespace detail {
 
-/// Cache lines that `elements` elements of a row take, at least one.
-template <class Rows>
-inline constexpr int lines_of(index_t elements) {
-    return static_cast<int>(std::max<index_t>(1, elements * Rows::bits / 512));
-}
-
-/// Asks for Count neighbouring lines. Into the second-level cache: with the first level's few outstanding lines memory's
-/// latency would bind (measured: half the speed).
-template <int Count>
-HEED_INLINE void ask_for(const void* row, index_t byte) {
-    const char* at = static_cast<const char*>(row) + byte;
-    unroll<Count>([&](auto i) HEED_INLINE_LAMBDA { __builtin_prefetch(at + i * 64, 0, 1); });
-}
+/// Asks for the line that holds byte `at` of a row. Into the second-level cache: with the first level's few outstanding
+/// lines memory's latency would bind (measured: half the speed).
+HEED_INLINE void ask_for(const void* row, index_t at) { __builtin_prefetch(static_cast<const char*>(row) + at, 0, 1); }
 
 /// R rows of q against K keys, R * K the lanes of a pack: lane r * K + k of the result is their product. The rows `ahead`
 /// are asked for on the way.
@@ -42,13 +32,11 @@ HEED_INLINE P dot_tile(const Rows* const (&key)[K], const Rows* const (&ahead)[K
     const auto step = [&](index_t d, const auto& load) HEED_INLINE_LAMBDA {
         P x[K];
         unroll<K>([&](auto k) HEED_INLINE_LAMBDA {
-            x[k] = load(*key[k]);
-            pin(x[k]);
-            ask_for<1>(ahead[k]->address(0), d * Rows::bits / 8);
+            x[k] = pinned(load(*key[k]));
+            ask_for(ahead[k]->address(0), d * Rows::bits / 8);
         });
         unroll<R>([&](auto r) HEED_INLINE_LAMBDA {
-            P y = load_aligned<P>(q + r * q_stride + d);
-            pin(y);
+            const P y = pinned(load_aligned<P>(q + r * q_stride + d));
             unroll<K>([&](auto k) HEED_INLINE_LAMBDA { acc[r * K + k] = fma(x[k], y, acc[r * K + k]); });
         });
     };
@@ -58,26 +46,55 @@ HEED_INLINE P dot_tile(const Rows* const (&key)[K], const Rows* const (&ahead)[K
     return lane_sums(acc);
 }
 
+/// The K keys of a tile that step k of tile / K meets: one of each K-th of the tile, so that they stand on different pages,
+/// whose translations then are waited for together, and not at one offset of them, which caches would mistake for another.
+template <int K>
+constexpr index_t key_of_step(index_t k, int c) {
+    return c * (streamed_tile / K) + (k ^ (c & 3));
+}
+
 /// Keys a tile of R rows takes.
 template <class P, int R>
 inline constexpr int keys_beside = static_cast<int>(P::size) / R;
 
-/// R rows against the keys k, k + apart, ..., those beyond count being repeats whose products mean nothing. Keys far apart
-/// in a tile stand on different pages, whose translations then are waited for together.
+/// R rows against the keys of step k, those beyond count being repeats whose products mean nothing.
 template <class P, int R, class Rows, class T>
-HEED_INLINE void dot_block(const Rows* keys, const Rows* ahead, index_t k, index_t count, index_t D, const T* q,
-                           index_t q_stride, T* s) {
+HEED_INLINE P dot_block(const Rows* keys, const Rows* ahead, index_t k, index_t count, index_t D, const T* q,
+                        index_t q_stride) {
     constexpr int K = keys_beside<P, R>;
-    constexpr index_t apart = streamed_tile / K;
     const Rows *at[K], *later[K];
     for (int c = 0; c < K; ++c) {
-        at[c] = keys + std::min(k + c * apart, count - 1);
-        later[c] = ahead + k + c * apart;
+        at[c] = keys + std::min(key_of_step<K>(k, c), count - 1);
+        later[c] = ahead + key_of_step<K>(k, c);
     }
-    alignas(64) T products[P::size];
-    store_aligned(products, dot_tile<P, R>(at, later, D, q, q_stride));
-    for (int r = 0; r < R; ++r)
-        for (int c = 0; c < K; ++c) s[r * streamed_tile + k + c * apart] = products[r * K + c];
+    return dot_tile<P, R>(at, later, D, q, q_stride);
+}
+
+/// R rows of q against a tile of keys.
+template <class P, int R, class Rows, class T>
+HEED_INLINE void dot_rows(const Rows* keys, const Rows* ahead, index_t count, index_t D, const T* q, index_t q_stride,
+                          T* s) {
+    constexpr int K = keys_beside<P, R>, L = static_cast<int>(P::size);
+    constexpr index_t steps = streamed_tile / K;
+    if constexpr (steps >= L && L >= 4) {
+        for (index_t k = 0; k < std::min(round_up(count, 4), steps); k += L) {
+            P x[L];
+            for (index_t i = 0; i < L; ++i) x[i] = dot_block<P, R>(keys, ahead, k + i, count, D, q, q_stride);
+            transpose(x);  // lanes (r, c) of L steps become L steps of (r, c)
+            unroll<R>([&](auto r) HEED_INLINE_LAMBDA {
+                unroll<K>([&](auto c) HEED_INLINE_LAMBDA {
+                    store_aligned(s + r * streamed_tile + c * steps + k, exchange<c & 3>(x[r * K + c]));
+                });
+            });
+        }
+    } else {
+        alignas(64) T products[P::size];
+        for (index_t k = 0; k < steps; ++k) {
+            store_aligned(products, dot_block<P, R>(keys, ahead, k, count, D, q, q_stride));
+            for (int r = 0; r < R; ++r)
+                for (int c = 0; c < K; ++c) s[r * streamed_tile + key_of_step<K>(k, c)] = products[r * K + c];
+        }
+    }
 }
 
 }  // namespace detail
@@ -85,25 +102,70 @@ HEED_INLINE void dot_block(const Rows* keys, const Rows* ahead, index_t k, index
 /// s (rows, streamed_tile): the products of `rows` rows of q, zero-padded to whole packs, with `count` keys. Columns from
 /// count on are left undefined. `ahead`: streamed_tile rows that come next.
 template <class A, class Rows, class T>
-HEED_NOINLINE void dots(const Rows* keys, const Rows* ahead, index_t count, index_t D, const T* q, index_t q_stride, index_t rows, T* s) {
+HEED_NOINLINE void dots(const Rows* keys, const Rows* ahead, index_t count, index_t D, const T* q, index_t q_stride,
+                        index_t rows, T* s) {
     using P = pack<T, A>;
     constexpr int L = lanes<T, A>;
     constexpr int R = L >= 16 ? 4 : L >= 4 ? 2 : 1;
-    constexpr index_t steps = streamed_tile / detail::keys_beside<P, R>, single_steps = streamed_tile / L;
     const index_t together = rows / R * R;
-    for (index_t k = 0; k < std::min(count, steps) && together > 0; ++k)
-        for (index_t r = 0; r < together; r += R)
-            detail::dot_block<P, R>(keys, ahead, k, count, D, q + r * q_stride, q_stride, s + r * streamed_tile);
-    for (index_t r = together; r < rows; ++r)
-        for (index_t k = 0; k < std::min(count, single_steps); ++k)
-            detail::dot_block<P, 1>(keys, ahead, k, count, D, q + r * q_stride, q_stride, s + r * streamed_tile);
+    for (index_t r = 0; r < rows;) {
+        const T* const from = q + r * q_stride;
+        T* const to = s + r * streamed_tile;
+        if (r < together) {
+            detail::dot_rows<P, R>(keys, ahead, count, D, from, q_stride, to);
+            r += R;
+        } else {
+            detail::dot_rows<P, 1>(keys, ahead, count, D, from, q_stride, to);
+            ++r;
+        }
+    }
 }
 
 namespace detail {
 
-/// R rows of o, C packs from column e on. ask(k) is called at key k.
-template <class P, int R, int C, class T, class Load, class Ask>
-HEED_INLINE void accumulate_tile(index_t count, const T* p, T* o, index_t o_stride, const Load& load, const Ask& ask) {
+/// o (R rows) += p (R, K) times K values. The K * R weights stay in registers, o goes through the first-level cache.
+template <class P, int R, int K, class Rows, class T>
+HEED_INLINE void accumulate_values(const Rows* const (&value)[K], const Rows* const (&ahead)[K], index_t E,
+                                   const T (&p)[R * K], T* o, index_t o_stride) {
+    constexpr auto L = static_cast<index_t>(P::size);
+    P weight[R * K];
+    unroll<R * K>([&](auto i) HEED_INLINE_LAMBDA { weight[i] = P(p[i]); });
+    const auto step = [&](index_t e, const auto& load) HEED_INLINE_LAMBDA {
+        P x[K];
+        unroll<K>([&](auto k) HEED_INLINE_LAMBDA {
+            x[k] = pinned(load(*value[k]));
+            ask_for(ahead[k]->address(0), e * Rows::bits / 8);
+        });
+        unroll<R>([&](auto r) HEED_INLINE_LAMBDA {
+            T* const at = o + r * o_stride + e;
+            P sum = load_aligned<P>(at);
+            unroll<K>([&](auto k) HEED_INLINE_LAMBDA { sum = fma(x[k], weight[r * K + k], sum); });
+            store_aligned(at, sum);
+        });
+    };
+    index_t e = 0;
+    for (; e + L <= E; e += L) step(e, [&](const Rows& row) HEED_INLINE_LAMBDA { return row.template load<P>(0, e); });
+    if (e < E) step(e, [&](const Rows& row) { return row.template load<P>(0, e, E - e); });
+}
+
+/// The same for the keys of step k of a tile.
+template <class P, int R, int K, class Rows, class T>
+HEED_INLINE void accumulate_block(const Rows* values, const Rows* ahead, index_t k, index_t E, const T* p, T* o,
+                                  index_t o_stride) {
+    const Rows *at[K], *later[K];
+    T weight[R * K];
+    for (int c = 0; c < K; ++c) {
+        const index_t key = key_of_step<K>(k, c);
+        at[c] = values + key;
+        later[c] = ahead + key;
+        for (int r = 0; r < R; ++r) weight[r * K + c] = p[r * streamed_tile + key];
+    }
+    accumulate_values<P, R>(at, later, E, weight, o, o_stride);
+}
+
+/// R rows of o, C packs from column e on, in registers while the values of all keys pass by.
+template <class P, int R, int C, class T, class Load>
+HEED_INLINE void accumulate_columns(index_t count, const T* p, T* o, index_t o_stride, const Load& load) {
     constexpr auto L = static_cast<index_t>(P::size);
     P acc[R][C];
     unroll<R>([&](auto r) HEED_INLINE_LAMBDA {
@@ -111,11 +173,7 @@ HEED_INLINE void accumulate_tile(index_t count, const T* p, T* o, index_t o_stri
     });
     for (index_t k = 0; k < count; ++k) {
         P x[C];
-        ask(k);
-        unroll<C>([&](auto c) HEED_INLINE_LAMBDA {
-            x[c] = load(k, c);
-            pin(x[c]);
-        });
+        unroll<C>([&](auto c) HEED_INLINE_LAMBDA { x[c] = pinned(load(k, c)); });
         unroll<R>([&](auto r) HEED_INLINE_LAMBDA {
             const P weight(p[r * streamed_tile + k]);
             unroll<C>([&](auto c) HEED_INLINE_LAMBDA { acc[r][c] = fma(x[c], weight, acc[r][c]); });
@@ -126,33 +184,42 @@ HEED_INLINE void accumulate_tile(index_t count, const T* p, T* o, index_t o_stri
     });
 }
 
+/// Wide elements are bound by memory, which likes whole rows of several pages at a time; narrow ones by arithmetic, which
+/// likes o in registers.
 template <class P, int R, class Rows, class T>
 HEED_INLINE void accumulate_rows(const Rows* values, const Rows* ahead, index_t count, index_t E, const T* p, T* o,
                                  index_t o_stride) {
     constexpr auto L = static_cast<index_t>(P::size);
-    constexpr int C = vector_registers<typename P::arch_type> / 2 / R / (R == 1 ? 2 : 1);
-    constexpr int lines = lines_of<Rows>(C * L);
-    const index_t passes = std::max<index_t>(1, E / (C * L));
-    index_t e = 0, row = 0, part = 0;
-    const auto whole = [&](index_t k, int c) HEED_INLINE_LAMBDA { return values[k].template load<P>(0, e + c * L); };
-    const auto rest = [&](index_t k, int) { return values[k].template load<P>(0, e, E - e); };
-    // Four rows ahead, a quarter of the tile apart, are asked for in turn, as dots meets them.
-    const auto ask = [&](index_t k) HEED_INLINE_LAMBDA {
-        ask_for<lines>(ahead[row + k % 4 * (streamed_tile / 4)].address(0), part * lines * 64);
-        if (k % 4 == 3 && ++part == passes) part = 0, ++row;
+    constexpr int half = vector_registers<typename P::arch_type> / 2;
+    constexpr int K = half / 4;  // whatever R is: a row's bits do not depend on the others
+    if (Rows::bits >= 32 && count == streamed_tile) {
+        for (index_t k = 0; k < streamed_tile / K; ++k)
+            accumulate_block<P, R, K>(values, ahead, k, E, p, o, o_stride);
+        return;
+    }
+    constexpr int C = R == 1 ? half / 2 : half / R;
+    index_t e = 0;
+    const auto ask = [&](index_t k) HEED_INLINE_LAMBDA {  // each pass over the columns for its own part of the rows
+        constexpr index_t bytes = C * L * Rows::bits / 8;
+        for (index_t at = 0; at < bytes; at += 64) ask_for(ahead[k].address(0), e * Rows::bits / 8 + at);
     };
-    const auto nothing = [](index_t) {};
-    for (; e + C * L <= E; e += C * L) accumulate_tile<P, R, C>(count, p, o + e, o_stride, whole, ask);
-    for (; e + L <= E; e += L) accumulate_tile<P, R, 1>(count, p, o + e, o_stride, whole, nothing);
-    if (e < E) accumulate_tile<P, R, 1>(count, p, o + e, o_stride, rest, nothing);
+    const auto whole = [&](index_t k, int c) HEED_INLINE_LAMBDA {
+        if (c == 0) ask(k);
+        return values[k].template load<P>(0, e + c * L);
+    };
+    const auto rest = [&](index_t k, int) { return values[k].template load<P>(0, e, E - e); };
+    for (; e + C * L <= E; e += C * L) accumulate_columns<P, R, C>(count, p, o + e, o_stride, whole);
+    for (; e + L <= E; e += L) accumulate_columns<P, R, 1>(count, p, o + e, o_stride, whole);
+    if (e < E) accumulate_columns<P, R, 1>(count, p, o + e, o_stride, rest);
 }
 
 }  // namespace detail
 
-/// o (rows, o_stride), zero-padded to whole packs, += p (rows, streamed_tile) times `count` values of width E.
+/// o (rows, o_stride), zero-padded to whole packs, += p (rows, streamed_tile) times `count` values of width E. `ahead`:
+/// streamed_tile rows that come next.
 template <class A, class Rows, class T>
-HEED_NOINLINE void accumulate(const Rows* values, const Rows* ahead, index_t count, index_t E, const T* p, index_t rows, T* o,
-                              index_t o_stride) {
+HEED_NOINLINE void accumulate(const Rows* values, const Rows* ahead, index_t count, index_t E, const T* p, index_t rows,
+                              T* o, index_t o_stride) {
     using P = pack<T, A>;
     index_t r = 0;
     for (; r + 4 <= rows; r += 4)
