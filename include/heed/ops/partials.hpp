@@ -61,6 +61,12 @@ auto operands_of(const view<Q>& q, const Source& source, const view<O>& o) {
     return attention_operands<std::remove_const_t<Q>, Source, O>{q, source, o};
 }
 
+/// Position of row 0 of sequence b: what the pack's offset says, or such that the last row stands at the last key.
+template <class Q, class Source, class O, class... P>
+index_t first_position(const attention_operands<Q, Source, O>& x, index_t b, const P&... policies) {
+    return pick<roles::offset>(offset{x.end(b) - x.N()}, policies...).n;
+}
+
 /// An empty part of o.
 template <class Q, class Source, class O>
 auto partial_of(const attention_operands<Q, Source, O>& x) {

@@ -38,7 +38,7 @@ public:
         x.check(op);
         check_probes(op, pick_all<roles::probe>(policies...), {x.B(), x.H(), x.N(), x.M()});
         for (index_t b = 0; b < x.B(); ++b) {
-            first_.push_back(pick<roles::offset>(offset{x.end(b) - x.N()}, policies...).n);
+            first_.push_back(first_position(x, b, policies...));
             require_argument(first_.back() >= 0, op, "the first query stands at ", first_.back(),
                              ", before the first key");
             end_ = std::max(end_, first_.back() + x.N());
