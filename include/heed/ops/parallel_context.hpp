@@ -73,6 +73,7 @@ inline void average_rows(const view<double>& scores) {
 /// Empties the parts whose score is not among the `keep` greatest of the row. scores (b, h, n, part).
 template <class T>
 void keep_greatest(std::vector<owned_partial<T>>& parts, const view<double>& scores, index_t keep) {
+    if (parts.empty()) return;
     each_row(scores.shape, [&](index_t b, index_t h, index_t n) {
         const auto kept = greatest({&scores(b, h, n, 0), parts.size()}, keep);
         for (std::size_t p = 0; p < parts.size(); ++p)
@@ -84,7 +85,7 @@ void keep_greatest(std::vector<owned_partial<T>>& parts, const view<double>& sco
 template <class A, class Operands, class T, class... P>
 std::vector<owned_partial<T>> attend_pieces(const Operands& x, cuts pieces, owned_partial<T>& whole, index_t largest,
                                             const view<double>& scores, const P&... policies) {
-    const auto [B, H, N, count] = scores.shape;
+    const index_t B = x.B(), H = x.H(), N = x.N(), count = scores.shape[3];
     std::vector<index_t> keys(static_cast<std::size_t>(B * H * N * largest));
     std::vector<T> logits(keys.size());
     const top_keys top{dense(keys.data(), {B, H, N, largest}), dense(logits.data(), {B, H, N, largest})};
