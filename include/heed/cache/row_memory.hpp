@@ -70,6 +70,10 @@ public:
     /// Row `row` of a plane and those after it.
     plain_rows<K> keys(index_t plane, index_t row) const { return k_.from(plane, row); }
     plain_rows<V> values(index_t plane, index_t row) const { return v_.from(plane, row); }
+    /// The keys of some rows of `planes` planes, (planes, rows, 1, D).
+    view<K> keys(index_t planes, range rows) const {
+        return {k_.at(0, rows.first), {planes, rows.size(), 1, k_.width}, {k_.rows * k_.stride, k_.stride, 0, 1}};
+    }
 
     /// Rows of a plane, from `row` on, become those of k (n, D) and v (n, E), rounded to the cache's storage.
     template <class Q, class W>

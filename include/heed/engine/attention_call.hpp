@@ -28,8 +28,9 @@ struct attention_scratch_space {
     scalar* k;
     scalar* v;
     T* observed;  // four stages of a micro-block
+    T* row;       // of q or o, for sources that turn them
 
-    attention_scratch_space(carver& from, index_t units, index_t D, index_t E, bool observes) {
+    attention_scratch_space(carver& from, index_t units, index_t D, index_t E, bool observes, bool turns) {
         using shape = tiling<A, T>;
         constexpr index_t rows = shape::most_rows;
         const index_t depth = ceil_div(D, Op::step);
@@ -43,6 +44,7 @@ struct attention_scratch_space {
         k = from.take<scalar>(shape::tile_keys * depth);
         v = from.take<scalar>(shape::tile_keys / Op::step * E);
         observed = observes ? from.take<T>(4 * shape::keys * rows) : nullptr;
+        row = turns ? from.take<T>(std::max(D, E)) : nullptr;
     }
 };
 
@@ -61,7 +63,9 @@ template <class A, class Q, class Source, class O, class Mask, class Score, clas
 struct attention_call {
     using operands = attention_operands<Q, Source, O>;
     using T = accumulator<Q, typename operands::key, typename operands::value, O>;
-    static constexpr bool all_bf16 = std::is_same_v<Q, bf16> && std::is_same_v<O, bf16> &&
+    static constexpr bool turns_queries = requires(const Source& s, T* row) { s.turn_query(row); };
+    static constexpr bool turns_outputs = requires(const Source& s, T* row) { s.turn_output(row); };
+    static constexpr bool all_bf16 = !turns_queries && std::is_same_v<Q, bf16> && std::is_same_v<O, bf16> &&
                                      std::is_same_v<typename Source::key_rows, plain_rows<bf16>> &&
                                      std::is_same_v<typename Source::value_rows, plain_rows<bf16>>;
     using Op = typename product<A, T, all_bf16>::type;
@@ -99,7 +103,9 @@ struct attention_call {
     index_t key_tasks() const { return keys_observed ? x.B() * x.H() * ceil_div(x.M(), shape::tile_keys) : 0; }
     /// Kept for probes that meet the keys again: per row the reference m and what 2^(logit - m) is multiplied by.
     index_t kept_sums() const { return keys_observed || (observed_at_all && few_queries()) ? 2 * x.B() * x.H() * x.N() : 0; }
-    space carve(carver& from) const { return space(from, cut.units_per_task, x.D(), x.E(), observed_at_all); }
+    space carve(carver& from) const {
+        return space(from, cut.units_per_task, x.D(), x.E(), observed_at_all, turns_queries || turns_outputs);
+    }
     std::size_t worker_bytes() const {
         carver count;
         carve(count);
@@ -211,6 +217,8 @@ private:
         else
             pack_panel<A>(paired_rows{from, x.q.strides[2], x.q.strides[3], x.D()}, n, ceil_div(x.D(), 2), width,
                           reinterpret_cast<float*>(r.q));
+        if constexpr (turns_queries)
+            map_panel_rows(r.q, width, n, x.D(), s.row, [&](T* q) { x.source.turn_query(q); });
         std::fill_n(r.o, x.E() * width, T(0));
         std::fill_n(r.m, width, no_maximum<T>);
         std::fill_n(r.l, width, T(0));
@@ -248,7 +256,7 @@ private:
                 attend(blocks[u], tiles, plan, logit, s.p);
             }
         });
-        for (index_t u = 0; u < count && !again; ++u) finish(blocks[u], sums);
+        for (index_t u = 0; u < count && !again; ++u) finish(blocks[u], s, sums);
         if constexpr (rows_observed) observe_rows(blocks, count, tiles, s);
     }
 
@@ -284,7 +292,7 @@ private:
     }
 
     /// o = O / l, or 0 where no key was visible; the sink joins the sum here; lse is reported.
-    void finish(block& r, T* sums) const {
+    void finish(block& r, const space& s, T* sums) const {
         const index_t n = r.at.size(), width = r.width(shape::lanes), row0 = r.at.first - r.at.shift;
         alignas(64) T by[shape::most_rows];
         for (index_t l = n; l < width; ++l) by[l] = T(1);
@@ -302,6 +310,8 @@ private:
                 sum[1] = row.weight;
             }
         }
+        if constexpr (turns_outputs)
+            map_panel_rows(r.o, width, n, x.E(), s.row, [&](T* o) { x.source.turn_output(o); });
         O* to = x.o.data + r.at.b * x.o.strides[0] + r.at.h * x.o.strides[1] + row0 * x.o.strides[2];
         unpack_panel<A>(r.o, width, by, n, x.E(), to, x.o.strides[2], x.o.strides[3]);
     }

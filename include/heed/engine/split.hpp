@@ -79,6 +79,13 @@ public:
               seen(from.take<std::uint64_t>(x.rows())) {}
     };
 
+    /// A tile of keys and where their rows are.
+    struct streamed {
+        range keys;
+        K k[tile];
+        V v[tile];
+    };
+
     split_pass(const Source& source, const Mask& mask, const Score& score, const Weight& weight, const shape& x,
                index_t b, index_t g, index_t shift, T product_factor, const space& s)
         : source_(source), mask_(mask), score_(score), weight_(weight), x_(x), b_(b), g_(g), shift_(shift),
@@ -108,14 +115,12 @@ public:
         std::fill_n(out.l, x_.rows(), T(0));
         std::fill_n(out.seen, x_.rows(), T(0));
         std::fill_n(out.o, x_.rows() * x_.o_width(), T(0));
-        // The rows of the next tile are known while one is worked on, so that memory is never waited for.
-        streamed rooms[2];
-        streamed *now = &rooms[0], *then = &rooms[1];
-        collect(next_tile(keys), *now);
-        while (!now->keys.empty()) {
-            collect(next_tile({now->keys.last, keys.last}), *then);
-            attend_tile(*now, *then, out);
-            std::swap(now, then);
+        // While a tile is worked on, the rows of the next are asked for, so that memory is not waited for.
+        range now = next_tile(keys), next = next_tile({now.last, keys.last});
+        for (; !now.empty(); now = next, next = next_tile({next.last, keys.last})) {
+            collect(now, now_);
+            ask(next);
+            attend_tile(out);
         }
     }
 
@@ -129,13 +134,6 @@ private:
             return (mask_);
     }
 
-    /// A tile of keys and where their rows are; beyond the last key the rows repeat.
-    struct streamed {
-        range keys;
-        K k[tile];
-        V v[tile];
-    };
-
     /// The next tile that some row sees. Tiles lie on a grid, so that a row's bits do not depend on the other rows.
     range next_tile(range keys) const {
         index_t nearest = no_key;
@@ -146,36 +144,47 @@ private:
         return {first, std::min(first + tile, keys.last)};
     }
 
-    void collect(range keys, streamed& to) const {
-        to.keys = keys;
+    /// Calls f(j, row, run) for each key: row `row` of a run is key j of the tile.
+    template <class F>
+    void each_row(range keys, const F& f) const {
         for (index_t j = keys.first; j < keys.last;) {
             const auto run = source_.run(b_, g_, j);
-            for (const index_t end = std::min(run.keys.last, keys.last); j < end; ++j) {
-                to.k[j - keys.first] = run.k.from(j - run.keys.first);
-                to.v[j - keys.first] = run.v.from(j - run.keys.first);
-            }
+            for (const index_t end = std::min(run.keys.last, keys.last); j < end; ++j)
+                f(j - keys.first, j - run.keys.first, run);
         }
-        if (keys.empty()) return;  // what stood there before is still valid to ask for
-        std::fill(to.k + keys.size(), to.k + tile, to.k[keys.size() - 1]);
-        std::fill(to.v + keys.size(), to.v + tile, to.v[keys.size() - 1]);
+    }
+    void collect(range keys, streamed& to) const {
+        to.keys = keys;
+        each_row(keys, [&](index_t j, index_t row, const auto& run) {
+            to.k[j] = run.k.from(row);
+            to.v[j] = run.v.from(row);
+        });
+    }
+    /// Rows beyond the last key are those that were asked for before.
+    void ask(range keys) {
+        coming_.keys = keys;
+        each_row(keys, [&](index_t j, index_t row, const auto& run) {
+            coming_.k[j] = run.k.address(row);
+            coming_.v[j] = run.v.address(row);
+        });
     }
 
-    HEED_NOINLINE void attend_tile(const streamed& now, const streamed& then, row_partials<T>& out) {
-        const index_t count = now.keys.size();
-        if (now.k[0].contiguous()) {
-            dots<A>(now.k, then.k, count, x_.D, s_.q, x_.q_width(), x_.rows(), s_.s);
+    HEED_NOINLINE void attend_tile(row_partials<T>& out) {
+        const index_t count = now_.keys.size();
+        if (now_.k[0].contiguous()) {
+            dots<A>(now_.k, coming_.k, count, x_.D, s_.q, x_.q_width(), x_.rows(), s_.s);
         } else {
-            const auto wide = widen(now.k, count, x_.D, x_.q_width());
-            dots<A>(wide.data(), wide.data(), count, x_.D, s_.q, x_.q_width(), x_.rows(), s_.s);
+            const auto wide = widen(now_.k, count, x_.D, x_.q_width());
+            dots<A>(wide.data(), coming_.k, count, x_.D, s_.q, x_.q_width(), x_.rows(), s_.s);
         }
-        const bool partial = look(now.keys, out);
-        weigh(now.keys, now.k, now.v, partial, out);
-        if (!V::has_factor && partial && !finite(now.v, count)) return add_guarded(now.v, count, out);
-        if (now.v[0].contiguous()) {
-            accumulate<A>(now.v, then.v, count, x_.E, s_.s, x_.rows(), out.o, x_.o_width());
+        const bool partial = look(now_.keys, out);
+        weigh(now_.keys, now_.k, now_.v, partial, out);
+        if (!V::has_factor && partial && !finite(now_.v, count)) return add_guarded(now_.v, count, out);
+        if (now_.v[0].contiguous()) {
+            accumulate<A>(now_.v, coming_.v, count, x_.E, s_.s, x_.rows(), out.o, x_.o_width());
         } else {
-            const auto wide = widen(now.v, count, x_.E, x_.o_width());
-            accumulate<A>(wide.data(), wide.data(), count, x_.E, s_.s, x_.rows(), out.o, x_.o_width());
+            const auto wide = widen(now_.v, count, x_.E, x_.o_width());
+            accumulate<A>(wide.data(), coming_.v, count, x_.E, s_.s, x_.rows(), out.o, x_.o_width());
         }
     }
 
@@ -310,6 +319,12 @@ private:
     space s_;
     T* kept_ = nullptr;
     index_t kept_stride_ = 0;
+    streamed now_;
+    struct {
+        range keys;
+        const void* k[tile] = {};
+        const void* v[tile] = {};
+    } coming_;
 };
 
 }  // namespace heed::inline HEED_ABI::detail

@@ -1,4 +1,4 @@
-// Storage to arithmetic and back: bf16, f16, float, double rows to packs of the accumulation type.
+// Storage to arithmetic and back: bf16, f16, float, double rows to packs of the accumulation type; signed bytes too.
 //
 // Widening is exact; narrowing rounds to nearest even and keeps NaN and inf.
 #pragma once
@@ -23,15 +23,22 @@ HEED_INLINE P widen(const S* p) {
                 return P(typename P::raw_type(_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16))));
             } else if constexpr (std::is_same_v<S, f16>) {
                 return P(typename P::raw_type(_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))));
+            } else if constexpr (std::is_same_v<S, std::int8_t>) {
+                const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+                return P(typename P::raw_type(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(x))));
             }
         }
 #elif defined(__AVX2__) && defined(__F16C__)
         if constexpr (P::size == 8 && std::is_same_v<T, float>) {
-            const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-            if constexpr (std::is_same_v<S, bf16>)
+            if constexpr (std::is_same_v<S, bf16>) {
+                const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
                 return P(typename P::raw_type(_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(x), 16))));
-            else if constexpr (std::is_same_v<S, f16>)
-                return P(typename P::raw_type(_mm256_cvtph_ps(x)));
+            } else if constexpr (std::is_same_v<S, f16>) {
+                return P(typename P::raw_type(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))));
+            } else if constexpr (std::is_same_v<S, std::int8_t>) {
+                const __m128i x = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+                return P(typename P::raw_type(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x))));
+            }
         }
 #endif
         alignas(64) T at[P::size];

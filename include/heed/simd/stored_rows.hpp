@@ -44,8 +44,11 @@ struct plain_rows {
     plain_rows from(index_t row) const { return {data + row * stride, stride, step}; }
 };
 
+template <class Rows>
+concept row_format = requires { Rows::has_factor; };
+
 /// Row `row` as n contiguous T.
-template <class A, class Rows, class T>
+template <class A, row_format Rows, class T>
 void widen_row(const Rows& rows, index_t row, index_t n, T* to) {
     using P = pack<T, A>;
     constexpr auto width = static_cast<index_t>(P::size);
@@ -68,7 +71,7 @@ void widen_row(const Rows& rows, index_t row, index_t n, T* to) {
 }
 
 /// Whether the first n elements of a row hold neither inf nor NaN.
-template <class A, class T, class Rows>
+template <class A, class T, row_format Rows>
 bool all_finite(const Rows& rows, index_t row, index_t n) {
     using P = pack<T, A>;
     constexpr auto width = static_cast<index_t>(P::size);
