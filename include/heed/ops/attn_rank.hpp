@@ -1,7 +1,7 @@
 // AttnRank [112]: the most relevant document goes where the model looks most.
 //
-//   profile m_p = mean weight that place p of the prompt receives, over calibration prompts (segment_attention,
-//   mean_mass) the r-th best document stands at the r-th best place, which maximises sum_p relevance(p) m_p
+//   profile m_p = mean weight that place p of calibration prompts receives, by segment_attention and mean_mass
+//   the r-th best document stands at the r-th best place, which maximises sum_p relevance(p) m_p
 #pragma once
 
 #include "attention_sorting.hpp"

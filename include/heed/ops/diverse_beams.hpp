@@ -1,8 +1,7 @@
-// Diverse beam search, the choice of a step [109]: B beams in groups, each group kept from tokens the groups before it
-// take.
+// Diverse beam search, the choice of a step [109]: B beams in groups; what groups choose costs the groups behind them.
 //
-//   theta(y) = log p(y | beam) - strength * (how often y was chosen at this step by earlier groups)     Hamming
-//   diversity each group keeps the B / groups greatest of score(beam) + theta(y), over its own beams and all tokens y
+//   theta(y) = log p(y | beam) - strength * (how often earlier groups chose y at this step)      Hamming diversity
+//   each group keeps the B / groups greatest of score(beam) + theta(y), over its own beams and all tokens y
 // One group is beam search; strength 0 makes all groups the same. The parents are what a cache's reorder() takes.
 // Cost: O(B V). Vijayakumar et al., arXiv:1610.02424; scores as in the authors' code.
 #pragma once

@@ -4,8 +4,7 @@
 //     its own chunk         at i mod s                 (intra: exact distance)
 //     the chunk before      at min(i mod s + s, c)     (successive: exact up to w keys back)
 //     any older chunk       at min(2 s - 1, c)         (inter)           c = s + w; chunks of s keys, w of them local
-// Cost: causal attention in three disjoint parts, the queries rotated three times, the keys once. ChunkLlama (ICML
-// 2024).
+// Cost: causal attention in three disjoint parts; queries rotated three times, keys once. An et al., arXiv:2402.17463.
 #pragma once
 
 #include "rotated_parts.hpp"

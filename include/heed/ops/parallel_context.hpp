@@ -1,9 +1,8 @@
 // Parallel context encoding [115]: pieces of a context read apart, behind a shared prefix, and a question that sees
 // them all, or only those pieces its rows look at most.
 //
-//   prefill    attention(q, k, v, o, parallel_context(pieces)): prefix [0, pieces[0]), piece p [pieces[p], pieces[p +
-//   1]) selection  g_p = sum of the 5 largest weights of a row in piece p; the 2 pieces of largest g stay, the others
-//   go
+//   prefill    attention(q, k, v, o, parallel_context(pieces)); piece p is [pieces[p], pieces[p + 1]), the prefix before
+//   selection  g_p = sum of the 5 largest weights of a row in piece p; the 2 pieces of largest g stay
 // A piece that goes is left out of the merge: the softmax over the rest. Prefix and question always stay.
 #pragma once
 

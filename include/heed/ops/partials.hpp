@@ -1,5 +1,4 @@
-// What the operators share that attend to disjoint sets of keys and merge: parts that own their memory, and policies
-// sorted by role.
+// What operators share that attend to disjoint keys and merge: parts that own their memory, policies sorted by role.
 #pragma once
 
 #include <vector>

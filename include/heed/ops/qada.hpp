@@ -1,5 +1,4 @@
-// QAdA, query-adaptive attention [92]: each query and head sees its local keys alone, or all, as its local keys' weight
-// demands.
+// QAdA, query-adaptive attention [92]: a query whose local keys hold enough weight sees them alone, any other sees all.
 //
 //   local keys: the first `first` and the last `last` (its own among them); bulk: the keys between, n of them
 //   p = A_loc / (A_loc + A_bulk), A = sum of exp(scale q.k); local if p >= tau, so nothing local if tau >= 1

@@ -1,5 +1,4 @@
-// Causal attention in parts that see the queries at different positions: what dual chunk attention and self-extend
-// share.
+// Causal attention in parts that rotate the queries differently: what dual chunk attention and self-extend share.
 #pragma once
 
 #include "partials.hpp"
@@ -27,6 +26,7 @@ class rotated_parts {
                   "heed: attention in rotated parts takes angles, pairing, rotated, scale, offset, lse and on");
 
 public:
+    /// x has been checked.
     template <class Source>
     rotated_parts(const char* op, const attention_operands<Q, Source, O>& x, const P&... policies)
         : q_(x.q),
@@ -35,7 +35,6 @@ public:
           turned_(static_cast<std::size_t>(x.q.size())),
           whole_(x.o.shape),
           part_(x.o.shape) {
-        x.check(op);
         check_probes(op, pick_all<roles::probe>(policies...), {x.B(), x.H(), x.N(), x.M()});
         for (index_t b = 0; b < x.B(); ++b) {
             first_.push_back(first_position(x, b, policies...));
@@ -83,7 +82,9 @@ private:
 template <class A, class Q, class Source, class O, class... P>
 auto parts_of(const char* op, const view<Q>& q, const Source& source, const view<O>& o, const P&... policies) {
     using S = std::remove_const_t<Q>;
-    return rotated_parts<A, accumulated<S, Source, O>, S, O, P...>(op, operands_of(q, source, o), policies...);
+    const auto x = operands_of(q, source, o);
+    x.check(op);
+    return rotated_parts<A, accumulated<S, Source, O>, S, O, P...>(op, x, policies...);
 }
 
 }  // namespace heed::inline HEED_ABI::detail

@@ -1,5 +1,4 @@
-// Star attention on one machine [59]: a context encoded in blocks that see themselves and the first, then questions
-// that see everything.
+// Star attention on one machine [59]: context blocks that see themselves and the first, questions that see everything.
 //
 //   phase 1  context token i sees j <= i of its own block and of block 0: about b^2 (1.5 n - 1) pairs for n blocks of b
 //   phase 2  each host h answers with o_h = attention over its keys and lse_h; the answers merge
