@@ -101,14 +101,21 @@ struct pack {
         return pack(xsimd::fma(a.raw, b.raw, c.raw));
     }
     // Where b is NaN the result is NaN; where only a is, it is b on x86 and NaN elsewhere.
-    friend HEED_INLINE pack max(const pack& a, const pack& b) { return pack(xsimd::max(a.raw, b.raw)); }
-    friend HEED_INLINE pack min(const pack& a, const pack& b) { return pack(xsimd::min(a.raw, b.raw)); }
+    friend HEED_INLINE pack max(const pack& a, const pack& b) {
+        return pack(swaps ? xsimd::max(b.raw, a.raw) : xsimd::max(a.raw, b.raw));
+    }
+    friend HEED_INLINE pack min(const pack& a, const pack& b) {
+        return pack(swaps ? xsimd::min(b.raw, a.raw) : xsimd::min(a.raw, b.raw));
+    }
     friend HEED_INLINE pack abs(const pack& a) { return pack(xsimd::abs(a.raw)); }
     friend HEED_INLINE pack copysign(const pack& a, const pack& b) { return pack(xsimd::copysign(a.raw, b.raw)); }
     friend HEED_INLINE pack sqrt(const pack& a) { return pack(xsimd::sqrt(a.raw)); }
     friend HEED_INLINE pack select(const mask_type& m, const pack& a, const pack& b) {
         return pack(xsimd::select(m.raw, a.raw, b.raw));
     }
+
+private:
+    static constexpr bool swaps = XSIMD_VERSION_MAJOR >= 14;  // its max(a, b) became x86's max(b, a)
 };
 
 template <class T, class A = default_arch>
