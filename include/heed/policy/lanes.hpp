@@ -56,10 +56,48 @@ HEED_INLINE X gather(const X& like, const T* p, index_t first, index_t count, in
     return gather_by(like, first, count, [&](index_t i) { return p[i * stride]; });
 }
 
+/// Lane l is f(w.lane(l)): for what lies nowhere together in memory.
+template <class X, class F>
+HEED_INLINE X each_lane(const X&, const where& w, F&& f) {
+    using T = scalar_of_t<X>;
+    if constexpr (is_pack<X>::value) {
+        alignas(64) T at[X::size];
+        for (index_t l = 0; l < static_cast<index_t>(X::size); ++l) at[l] = static_cast<T>(f(w.lane(l)));
+        return load_aligned<X>(at);
+    } else {
+        return static_cast<T>(f(w));
+    }
+}
+
+/// The index an array of `count` is read at: a lane may stand beyond its end, where the result is thrown away.
+constexpr std::size_t inside(index_t at, index_t count) {
+    return static_cast<std::size_t>(std::max<index_t>(0, std::min(at, count - 1)));
+}
+
+/// table(b, h, row, j) for a pack whose lanes are keys.
+template <class X, class T>
+HEED_INLINE X gather_keys(const X& like, const view<const T, 4>& table, const where& w) {
+    const T* at = table.data + w.b * table.strides[0] + w.h * table.strides[1] +
+                  std::min(w.row, table.shape[2] - 1) * table.strides[2];
+    if (!w.places) return gather(like, at, w.j, table.shape[3], table.strides[3]);
+    return each_lane(like, w, [&](const where& one) {
+        return at[static_cast<index_t>(inside(one.j, table.shape[3])) * table.strides[3]];
+    });
+}
+
 /// x[k] + table(b, h, row, j + k) for K neighbouring keys and a pack of rows. A tensor whose keys are neighbours in memory
 /// is transposed in registers; at its edges, and in other layouts, it is gathered key by key.
 template <class P, int K, class T>
 HEED_INLINE void add_along_keys(P (&x)[K], const view<const T, 4>& table, const where& w) {
+    if constexpr (is_pack<P>::value)
+        if (w.lanes == lane_axis::keys) {
+            unroll<K>([&](auto k) HEED_INLINE_LAMBDA {
+                where here = w;
+                here.j += k;
+                x[k] = x[k] + gather_keys(x[k], table, here);
+            });
+            return;
+        }
     const T* at = table.data + w.b * table.strides[0] + w.h * table.strides[1];
     if constexpr (is_pack<P>::value && std::is_same_v<T, scalar_of_t<P>>)
         if (table.strides[3] == 1 && table.strides[2] != 0 && w.row >= 0 &&

@@ -20,46 +20,76 @@ struct extents_of_scores {
     index_t B = 0, H = 0, N = 0, M = 0;
 };
 
-/// Where a logit stands: batch, query head, query row, the row's position i on the key axis, and key j.
-/// Masks read the fields. Scores, whose lanes run over queries, call query, key and gap, which have the type of x.
+/// What the lanes of a pack of logits are: neighbouring query rows, or neighbouring keys.
+enum class lane_axis { rows, keys };
+
+/// Where a logit stands: batch, query head, query row, the row's position i on the key axis, and the position j of the
+/// key. Masks read the fields. Scores, which map a pack of logits at once, call query, key and gap, which have the type
+/// of x; the fields are those of lane 0, and lane(l) those of lane l.
 struct where {
     index_t b = 0;
     index_t h = 0;
     index_t row = 0;
     index_t i = 0;
     index_t j = 0;
+    lane_axis lanes = lane_axis::rows;
+    const index_t* places = nullptr;  // positions of the keys in the lanes, where they are not neighbours
 
     /// The query's position on the key axis, per lane.
     template <class X>
     HEED_INLINE X query(const X& like) const {
-        return lane_base(like, i);
+        return along<lane_axis::rows>(like, i);
     }
     /// The query's row, per lane.
     template <class X>
     HEED_INLINE X query_row(const X& like) const {
-        return lane_base(like, row);
+        return along<lane_axis::rows>(like, row);
     }
-    /// The key's position (the same in every lane).
+    /// The key's position, per lane.
     template <class X>
-    HEED_INLINE X key(const X&) const {
+    HEED_INLINE X key(const X& like) const {
         if constexpr (is_pack<X>::value)
-            return X(static_cast<typename X::value_type>(j));
-        else
-            return static_cast<X>(j);
+            if (places) return placed(like);
+        return along<lane_axis::keys>(like, j);
     }
-    /// query - key: how far back the key lies (negative: ahead), per lane.
+    /// query - key: how far back the key lies (negative: ahead), per lane. Exact while positions are below 2^24 apart.
     template <class X>
     HEED_INLINE X gap(const X& like) const {
-        return lane_base(like, i - j);
+        if constexpr (is_pack<X>::value) {
+            if (places) return X(static_cast<typename X::value_type>(i)) - placed(like);
+            const X base(static_cast<typename X::value_type>(i - j));
+            return lanes == lane_axis::rows ? base + iota<X>() : base - iota<X>();
+        } else {
+            return static_cast<X>(i - j);
+        }
+    }
+    /// The place of lane l alone.
+    constexpr where lane(index_t l) const {
+        where one{b, h, row, i, j};
+        if (lanes == lane_axis::rows) {
+            one.row += l;
+            one.i += l;
+        } else {
+            one.j = places ? places[l] : j + l;
+        }
+        return one;
     }
 
 private:
-    template <class X>
-    static HEED_INLINE X lane_base(const X&, index_t first) {
-        if constexpr (is_pack<X>::value)
-            return X(static_cast<typename X::value_type>(first)) + iota<X>();
-        else
+    template <lane_axis Axis, class X>
+    HEED_INLINE X along(const X&, index_t first) const {
+        if constexpr (is_pack<X>::value) {
+            const X base(static_cast<typename X::value_type>(first));
+            return lanes == Axis ? base + iota<X>() : base;
+        } else {
             return static_cast<X>(first);
+        }
+    }
+    template <class X>
+    X placed(const X&) const {
+        alignas(64) typename X::value_type at[X::size];
+        for (std::size_t l = 0; l < X::size; ++l) at[l] = static_cast<typename X::value_type>(places[l]);
+        return load_aligned<X>(at);
     }
 };
 

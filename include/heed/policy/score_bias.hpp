@@ -46,11 +46,14 @@ struct relation {
 
     template <class X>
     HEED_INLINE X operator()(X x, const where& w) const {
-        const auto* row = table.data + w.b * table.strides[0] + w.h * table.strides[1];
-        const auto* id = ids.data + w.b * ids.strides[0] + std::min(w.j, ids.shape[2] - 1) * ids.strides[2];
         const index_t rows = std::max(table.shape[2], ids.shape[1]);
-        const X bias = detail::gather_by(x, w.row, rows, [&](index_t n) {
-            return row[n * table.strides[2] + static_cast<index_t>(id[n * ids.strides[1]]) * table.strides[3]];
+        const auto* of_head = table.data + w.b * table.strides[0] + w.h * table.strides[1];
+        const auto* of_batch = ids.data + w.b * ids.strides[0];
+        const X bias = detail::each_lane(x, w, [&](const where& one) {
+            const auto n = static_cast<index_t>(detail::inside(one.row, rows));
+            const auto j = static_cast<index_t>(detail::inside(one.j, ids.shape[2]));
+            const auto id = static_cast<index_t>(of_batch[n * ids.strides[1] + j * ids.strides[2]]);
+            return of_head[n * table.strides[2] + id * table.strides[3]];
         });
         return x + bias * X(factor);
     }

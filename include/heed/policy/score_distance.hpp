@@ -62,8 +62,13 @@ struct relative {
 
     template <class X>
     HEED_INLINE X operator()(X x, const where& w) const {
-        return x + detail::gather(x, table.data + w.h * table.strides[0], w.i - w.j + ahead, table.shape[1],
-                                  table.strides[1]);
+        const auto* of_head = table.data + w.h * table.strides[0];
+        if (w.lanes == lane_axis::rows)
+            return x + detail::gather(x, of_head, w.i - w.j + ahead, table.shape[1], table.strides[1]);
+        return x + detail::each_lane(x, w, [&](const where& one) {
+                   const auto entry = static_cast<index_t>(detail::inside(one.i - one.j + ahead, table.shape[1]));
+                   return of_head[entry * table.strides[1]];
+               });
     }
     void check(const char* op, const extents_of_scores& s) const {
         require_shape(table.shape[0] == 1 || table.shape[0] == s.H, op, "relative has ", table.shape[0],

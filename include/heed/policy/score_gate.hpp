@@ -36,8 +36,9 @@ struct rows_scale {
     }
     template <class X>
     HEED_INLINE X slope(X x, const where& w) const {
-        return detail::gather(x, factors.data + w.b * factors.strides[0] + w.h * factors.strides[1], w.row,
-                              factors.shape[2], factors.strides[2]);
+        const auto* of_head = factors.data + w.b * factors.strides[0] + w.h * factors.strides[1];
+        if (w.lanes == lane_axis::keys) return X(static_cast<detail::scalar_of_t<X>>(of_head[w.row * factors.strides[2]]));
+        return detail::gather(x, of_head, w.row, factors.shape[2], factors.strides[2]);
     }
     void check(const char* op, const extents_of_scores& s) const {
         detail::check_broadcast(factors, {s.B, s.H, s.N}, op, "rows_scale");
@@ -76,11 +77,13 @@ struct forget {
 
     template <class X>
     HEED_INLINE X operator()(X x, const where& w) const {
-        const auto* c = rows.data + w.b * rows.strides[0] + w.h * rows.strides[1];
-        const auto at_key = keys.data[w.b * keys.strides[0] + w.h * keys.strides[1] +
-                                      std::min(w.j, keys.shape[2] - 1) * keys.strides[2]];
-        return x + detail::gather_by(x, by_position ? w.i : w.row, rows.shape[2],
-                                     [&](index_t i) { return c[i * rows.strides[2]] - at_key; });
+        const auto* of_rows = rows.data + w.b * rows.strides[0] + w.h * rows.strides[1];
+        const auto* of_keys = keys.data + w.b * keys.strides[0] + w.h * keys.strides[1];
+        return x + detail::each_lane(x, w, [&](const where& one) {
+                   const auto n = static_cast<index_t>(detail::inside(by_position ? one.i : one.row, rows.shape[2]));
+                   const auto j = static_cast<index_t>(detail::inside(one.j, keys.shape[2]));
+                   return of_rows[n * rows.strides[2]] - of_keys[j * keys.strides[2]];
+               });
     }
     void check(const char* op, const extents_of_scores& s) const {
         detail::check_broadcast(keys, {s.B, s.H, keys.shape[2]}, op, "forget");
