@@ -10,6 +10,7 @@
 #include "engine/attention.hpp"
 #include "engine/merge.hpp"
 #include "interop/eigen.hpp"
+#include "ops/relational_attention.hpp"
 #include "ops/rotary.hpp"
 #include "policy/masks.hpp"
 #include "policy/scores.hpp"
