@@ -29,6 +29,12 @@ inline constexpr T sqrt_2 = T(1.41421356237309504880168872420969808);
 
 namespace detail {
 
+/// ln 2 in two parts; the product of the first with an exponent is exact.
+template <class T>
+inline constexpr T ln_2_high = sizeof(T) == 4 ? T(0x1.62e4p-1) : T(0x1.62e42fefa38p-1);
+template <class T>
+inline constexpr T ln_2_low = sizeof(T) == 4 ? T(0x1.7f7d1cf79abcap-20) : T(0x1.ef35793c7673p-45);
+
 /// Horner's rule, highest coefficient first.
 template <class P, class... C>
 HEED_INLINE P polynomial(const P& x, double highest, C... rest) {
@@ -113,11 +119,17 @@ HEED_INLINE pack<T, A> exp2_nonpositive(const pack<T, A>& x) {
     return scale_by_power(detail::exp2_fraction(bounded - n), n);
 }
 
-/// e^x, xsimd's, any x: at most 2 ULP in [-87, 88] (float) or [-708, 709] (double); inf from 88.38 (709.5) on, though
-/// that is a little below the largest number; 0 where the result is below the normal range; NaN stays NaN.
+/// e^x, any x: at most 2 ULP in [-87, 88] (float) or [-708, 709] (double); inf from 88.73 (709.79) on, and maybe from
+/// 88.38 (709.44); 0 or a denormal where the result is below the normal range; NaN stays NaN. Not xsimd's, which casts
+/// infinities to integers.
 template <class T, class A>
 HEED_INLINE pack<T, A> exp(const pack<T, A>& x) {
-    return pack<T, A>(xsimd::exp(x.raw));
+    using P = pack<T, A>;
+    const P bounded = min(P(sizeof(T) == 4 ? T(89) : T(710)), max(P(sizeof(T) == 4 ? T(-110) : T(-760)), x));
+    const P n = round_even(bounded * P(log2_e<T>));
+    const P rest = fma(n, P(-detail::ln_2_low<T>), fma(n, P(-detail::ln_2_high<T>), bounded));
+    const P f = rest * P(log2_e<T>);
+    return scale_by_power(fma(detail::exp2_slope(f), f, P(1)), n);
 }
 
 /// Natural logarithm: at most 1 ULP for x > 0, denormals included; log(0) = -inf, log(inf) = inf, log(x < 0) = NaN,
@@ -132,11 +144,10 @@ HEED_INLINE pack<T, A> log(const pack<T, A>& x) {
     const P f = select(upper, significand * P(0.5), significand) - P(1);
     const P s = f / (P(2) + f), z = s * s, half_square = P(0.5) * f * f;
     const P bend = s * fma(z, detail::log_tail(z), half_square) - half_square;
-    // n ln 2 is exact in its upper part; the sum of that and f is kept with its error, since they may cancel by half.
-    const P power = n * P(sizeof(T) == 4 ? T(0x1.62e4p-1) : T(0x1.62e42fefa38p-1));
+    // The sum of n ln 2 and f is kept with its error, since they may cancel by half.
+    const P power = n * P(detail::ln_2_high<T>);
     const P sum = power + f, error = (power - sum) + f;
-    const P rest = n * P(sizeof(T) == 4 ? T(0x1.7f7d1cf79abcap-20) : T(0x1.ef35793c7673p-45));
-    const P finite = sum + (error + (rest + bend));
+    const P finite = sum + (error + (n * P(detail::ln_2_low<T>) + bend));
     constexpr T inf = std::numeric_limits<T>::infinity();
     const P other = select(x == P(0), P(-inf), select(x > P(0), x, P(std::numeric_limits<T>::quiet_NaN())));
     return select((x > P(0)) & (x < P(inf)), finite, other);
