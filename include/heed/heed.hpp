@@ -29,6 +29,7 @@
 #include "ops/parallel_context.hpp"
 #include "ops/partials.hpp"
 #include "ops/qada.hpp"
+#include "ops/relational_attention.hpp"
 #include "ops/rotary.hpp"
 #include "ops/rotated_parts.hpp"
 #include "ops/segments.hpp"

@@ -5,6 +5,7 @@
 //   tokens(p, {B, N, H, D})   memory order b n h d
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <span>
 #include <type_traits>
