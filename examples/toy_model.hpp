@@ -17,19 +17,21 @@ public:
         : vocabulary(words), q_(table(H * D, 1)), k_(table(G * D, 2)), v_(table(G * D, 3)), u_(table(H * D, 4)),
           slopes_(heed::alibi_slopes(H)) {}
 
-    /// Keys and values of tokens, (1, G, n, D), in memory order n g d.
+    /// Keys and values of tokens, in memory order n g d.
     std::vector<float> keys(std::span<const heed::index_t> tokens) const { return rows(k_, G * D, tokens); }
     std::vector<float> values(std::span<const heed::index_t> tokens) const { return rows(v_, G * D, tokens); }
 
-    /// Log probabilities (n, vocabulary) of what follows each of the n newest tokens, which `past` holds already.
+    /// Log probabilities (tokens, vocabulary) of what follows each of the newest tokens, which `past` holds already: as
+    /// many of each sequence, one sequence after the other.
     template <class Source, class... Policies>
     std::vector<float> log_probabilities(const Source& past, std::span<const heed::index_t> tokens,
                                          const Policies&... policies) const {
         using namespace heed;
         const auto n = static_cast<index_t>(tokens.size());
+        const index_t B = past.batch();
         std::vector<float> q = rows(q_, H * D, tokens), o(q.size());
-        attention(heed::tokens(q.data(), {1, n, H, D}), past, heed::tokens(o.data(), {1, n, H, D}), alibi{slopes_},
-                  policies...);
+        attention(heed::tokens(q.data(), {B, n / B, H, D}), past, heed::tokens(o.data(), {B, n / B, H, D}),
+                  alibi{slopes_}, policies...);
         std::vector<float> all;
         for (index_t i = 0; i < n; ++i) {
             std::vector<float> logit(at(vocabulary));

@@ -1,4 +1,4 @@
-// heed_test: O1
+// heed_test: O1 LABELS sanitize
 #include <random>
 
 #include <heed/policy/masks.hpp>

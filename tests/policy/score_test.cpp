@@ -1,4 +1,4 @@
-// heed_test: O1
+// heed_test: O1 LABELS sanitize
 #include "score_lanes.hpp"
 
 namespace {

@@ -34,6 +34,10 @@ TEST(weight, relu_squared) {
     EXPECT_EQ(through_pack(relu_squared{}, -std::numeric_limits<float>::infinity()), 0);
 }
 
+TEST(weight, linear_is_the_logit) {
+    for (float x : {-3.f, 0.f, 0.7f}) EXPECT_EQ(through_pack(linear{}, x), x);
+}
+
 template <class T>
 void laplace_is_its_formula(double tolerance) {
     const double mean = 0.707107, deviation = 0.282095;

@@ -1,4 +1,4 @@
-// heed_test: O1
+// heed_test: O1 LABELS sanitize
 // Packs: comparisons, masks, rounding, powers, transposes, sums, and the way from storage types and back.
 #include <gtest/gtest.h>
 
@@ -112,6 +112,23 @@ TYPED_TEST(packs, scaling_by_a_power_is_exact_in_the_normal_range_and_vanishes_b
     for (T n : {-bias - 60, -bias * 2, T(-1e4), T(-1e30)}) EXPECT_EQ(first(scale_by_power(P(T(1.5)), P(n))), 0) << n;
     EXPECT_TRUE(std::isnan(first(scale_by_power(P(this->nan), P(T(3))))));
     EXPECT_TRUE(std::isnan(first(scale_by_power(P(this->nan), P(this->nan)))));
+}
+
+TYPED_TEST(packs, splitting_by_a_power_gives_back_the_number) {
+    using T = TypeParam;
+    using P = pack<T>;
+    using limits = std::numeric_limits<T>;
+    const auto expect = [](T x) {
+        const auto [significand, exponent] = split_by_power(P(x));
+        int power = 0;
+        const T half = std::frexp(x, &power);  // in [1/2, 1)
+        ASSERT_EQ(first(significand), 2 * half) << x;
+        ASSERT_EQ(first(exponent), power - 1) << x;
+    };
+    for (int n = limits::min_exponent - limits::digits; n < limits::max_exponent; ++n)
+        for (T p : {T(1), T(1.25), T(1.999), 2 - limits::epsilon()})
+            if (const T x = std::ldexp(p, n); std::isfinite(x)) expect(x);
+    for (T x : {limits::denorm_min(), limits::min(), limits::max()}) expect(x);
 }
 
 TYPED_TEST(packs, transposing) {

@@ -1,3 +1,4 @@
+// heed_test: LABELS sanitize
 // The readers the conformance runner trusts.
 #include "npy.hpp"
 

@@ -5,6 +5,7 @@
 //   tokens(p, {B, N, H, D})   memory order b n h d
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <span>
 #include <type_traits>
@@ -49,14 +50,14 @@ struct view {
     }
 };
 
-/// Strides of a dense row-major array.
+/// Strides of a dense row-major array. An empty axis counts as one element, so that no other axis seems to broadcast.
 template <std::size_t Rank>
 constexpr extents<Rank> dense_strides(const extents<Rank>& shape) {
     extents<Rank> strides{};
     index_t step = 1;
     for (std::size_t a = Rank; a-- > 0;) {
         strides[a] = step;
-        step *= shape[a];
+        step *= std::max<index_t>(shape[a], 1);
     }
     return strides;
 }

@@ -160,9 +160,8 @@ private:
             to.v[j] = run.v.from(row);
         });
     }
-    /// Rows beyond the last key are those that were asked for before.
+    /// Where the rows of keys start; beyond the last key those of an earlier tile remain, which do no harm.
     void ask(range keys) {
-        coming_.keys = keys;
         each_row(keys, [&](index_t j, index_t row, const auto& run) {
             coming_.k[j] = run.k.address(row);
             coming_.v[j] = run.v.address(row);
@@ -321,7 +320,6 @@ private:
     index_t kept_stride_ = 0;
     streamed now_;
     struct {
-        range keys;
         const void* k[tile] = {};
         const void* v[tile] = {};
     } coming_;

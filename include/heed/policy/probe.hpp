@@ -36,43 +36,44 @@ struct observed {
 };
 
 namespace detail {
-template <class T>
-void check_rows_view(const view<T, 3>& out, const char* op, const char* name, index_t B, index_t H, index_t N) {
-    require_shape(out.shape == extents<3>{B, H, N}, op, name, " has shape (", out.shape[0], ", ", out.shape[1], ", ",
-                  out.shape[2], "), the rows are (", B, ", ", H, ", ", N, ")");
-}
+/// A probe of one number for each row, (b, h, n), or each key, (b, h, m).
+template <class T, bool PerKey = false>
+struct numbers_probe {
+    using role = roles::probe;
+    view<T, 3> out;
+    const char* name;
+
+    void check(const char* op, const extents_of_scores& s) const {
+        const index_t last = PerKey ? s.M : s.N;
+        require_shape(out.shape == extents<3>{s.B, s.H, last}, op, name, " has shape (", out.shape[0], ", ",
+                      out.shape[1], ", ", out.shape[2], "), the ", PerKey ? "keys" : "rows", " are (", s.B, ", ", s.H,
+                      ", ", last, ")");
+    }
+};
 }  // namespace detail
 
 /// Natural log of the row's sum of exponentials, (b, h, n); -inf for a row without visible keys.
 template <class T>
-struct lse {
-    using role = roles::probe;
-    view<T, 3> out;
-    explicit lse(view<T, 3> v) : out(v) {}
-    void check(const char* op, const extents_of_scores& s) const {
-        detail::check_rows_view(out, op, "lse", s.B, s.H, s.N);
+struct lse : detail::numbers_probe<T> {
+    explicit lse(view<T, 3> v) : detail::numbers_probe<T>{v, "lse"} {}
+    void finish(index_t b, index_t h, index_t row, double log_sum) const {
+        this->out(b, h, row) = static_cast<T>(log_sum);
     }
-    void finish(index_t b, index_t h, index_t row, double log_sum) const { out(b, h, row) = static_cast<T>(log_sum); }
 };
 
 /// Largest visible logit of the row (after score and mask), (b, h, n); -inf for a row without visible keys.
 template <class T>
-struct row_max {
-    using role = roles::probe;
+struct row_max : detail::numbers_probe<T> {
     static constexpr bool observes_rows = true;
-    view<T, 3> out;
-    explicit row_max(view<T, 3> v) : out(v) {}
-    void check(const char* op, const extents_of_scores& s) const {
-        detail::check_rows_view(out, op, "row_max", s.B, s.H, s.N);
-    }
+    explicit row_max(view<T, 3> v) : detail::numbers_probe<T>{v, "row_max"} {}
     void start(index_t b, index_t h, index_t row) const {
-        out(b, h, row) = static_cast<T>(-std::numeric_limits<float>::infinity());
+        this->out(b, h, row) = static_cast<T>(-std::numeric_limits<float>::infinity());
     }
     template <class X>
     void observe(const observed<X>& o) const {
         for (int c = 0; c < o.keys; ++c)
             for (int r = 0; r < o.rows; ++r) {
-                T& top = out(o.b, o.h, o.row + r);
+                T& top = this->out(o.b, o.h, o.row + r);
                 const X x = o.masked[c * o.stride + r];
                 if (x > static_cast<X>(top) || x != x) top = static_cast<T>(x);  // a NaN stays
             }
@@ -81,42 +82,32 @@ struct row_max {
 
 /// Entropy of the row's weights, -sum p ln p in nats, (b, h, n); 0 for a row without visible keys [115].
 template <class T>
-struct entropy {
-    using role = roles::probe;
+struct entropy : detail::numbers_probe<T> {
     static constexpr bool observes_rows = true;
-    view<T, 3> out;
-    explicit entropy(view<T, 3> v) : out(v) {}
-    void check(const char* op, const extents_of_scores& s) const {
-        detail::check_rows_view(out, op, "entropy", s.B, s.H, s.N);
-    }
-    void start(index_t b, index_t h, index_t row) const { out(b, h, row) = T(0); }
+    explicit entropy(view<T, 3> v) : detail::numbers_probe<T>{v, "entropy"} {}
+    void start(index_t b, index_t h, index_t row) const { this->out(b, h, row) = T(0); }
     template <class X>
     void observe(const observed<X>& o) const {
         for (int c = 0; c < o.keys; ++c)
             for (int r = 0; r < o.rows; ++r) {
                 const X p = o.probability[c * o.stride + r];
-                if (p != 0) out(o.b, o.h, o.row + r) -= static_cast<T>(p * std::log(p));
+                if (p != 0) this->out(o.b, o.h, o.row + r) -= static_cast<T>(p * std::log(p));
             }
     }
 };
 
 /// Weight each key receives, summed over the queries of a head, (b, h, m) [20] [65] [78] [112].
 template <class T>
-struct key_mass {
-    using role = roles::probe;
+struct key_mass : detail::numbers_probe<T, true> {
     static constexpr bool observes_keys = true;
-    view<T, 3> out;
-    explicit key_mass(view<T, 3> v) : out(v) {}
-    void check(const char* op, const extents_of_scores& s) const {
-        detail::check_rows_view(out, op, "key_mass", s.B, s.H, s.M);
-    }
-    void start_key(index_t b, index_t h, index_t key) const { out(b, h, key) = T(0); }
+    explicit key_mass(view<T, 3> v) : detail::numbers_probe<T, true>{v, "key_mass"} {}
+    void start_key(index_t b, index_t h, index_t key) const { this->out(b, h, key) = T(0); }
     template <class X>
     void observe(const observed<X>& o) const {
         for (int c = 0; c < o.keys; ++c) {
             X sum = 0;
             for (int r = 0; r < o.rows; ++r) sum += o.probability[c * o.stride + r];
-            out(o.b, o.h, o.key + c) += static_cast<T>(sum);
+            this->out(o.b, o.h, o.key + c) += static_cast<T>(sum);
         }
     }
 };

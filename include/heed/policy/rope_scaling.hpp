@@ -10,6 +10,14 @@
 #include "rotation.hpp"
 
 namespace heed::inline HEED_ABI {
+namespace detail {
+inline void check_stretch(const char* op, const char* name, double factor) {
+    require_argument(factor >= 1, op, "the factor of ", name, " is ", factor, ", the least is 1");
+}
+inline void check_trained(const char* op, index_t trained) {
+    require_argument(trained >= 1, op, "the trained length is ", trained, ", the least is 1");
+}
+}  // namespace detail
 
 /// Position interpolation: frequencies by `factor` >= 1 lower.
 struct interpolated {
@@ -19,7 +27,7 @@ struct interpolated {
     constexpr explicit interpolated(double by, double base = 10000) : factor(by), plain(base) {}
     double frequency(index_t pair, index_t width) const { return plain.frequency(pair, width) / factor; }
     void check(const char* op, index_t pairs) const {
-        require_argument(factor >= 1, op, "the factor of interpolated is ", factor, ", the least is 1");
+        detail::check_stretch(op, "interpolated", factor);
         plain.check(op, pairs);
     }
 };
@@ -36,7 +44,7 @@ struct ntk_aware {
         return theta(plain.base * std::pow(factor, w / (w - 2))).frequency(pair, width);
     }
     void check(const char* op, index_t pairs) const {
-        require_argument(factor >= 1, op, "the factor of ntk_aware is ", factor, ", the least is 1");
+        detail::check_stretch(op, "ntk_aware", factor);
         plain.check(op, pairs);
     }
 };
@@ -55,8 +63,8 @@ struct dynamic_ntk {
         return ntk_aware(1 + factor * (longer - 1), plain.base).frequency(pair, width);
     }
     void check(const char* op, index_t pairs) const {
-        require_argument(factor >= 1, op, "the factor of dynamic_ntk is ", factor, ", the least is 1");
-        require_argument(trained >= 1, op, "the trained length is ", trained, ", the least is 1");
+        detail::check_stretch(op, "dynamic_ntk", factor);
+        detail::check_trained(op, trained);
         plain.check(op, pairs);
     }
 };
@@ -85,8 +93,8 @@ struct yarn {
     /// What multiplies q.k: the square of 0.1 ln(factor) + 1.
     double logit_factor() const { return std::pow(0.1 * std::log(factor) + 1, 2); }
     void check(const char* op, index_t) const {
-        require_argument(factor >= 1, op, "the factor of yarn is ", factor, ", the least is 1");
-        require_argument(trained >= 1, op, "the trained length is ", trained, ", the least is 1");
+        detail::check_stretch(op, "yarn", factor);
+        detail::check_trained(op, trained);
         require_argument(plain.base > 1, op, "theta is ", plain.base, ", yarn needs one above 1");
         require_argument(slow > 0 && fast >= slow, op, "yarn keeps pairs of ", fast,
                          " turns and interpolates those of ", slow, "; both are above 0, the first no less");

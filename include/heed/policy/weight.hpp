@@ -4,6 +4,7 @@
 //   sink{logits}     softmax with one more logit per query head that has no value: it only takes mass away
 //   relu_squared     p = max(x, 0)^2                         rows do not sum to 1; partials add [83]
 //   laplace          p = (1 + erf((x - mu) / (sd sqrt 2))) / 2   likewise [83]
+//   linear           p = x                                   likewise: the product of the logits and the values
 #pragma once
 
 #include <span>
@@ -37,6 +38,15 @@ struct relu_squared {
     HEED_INLINE X operator()(X x) const {
         const X y = max(x, X(0));
         return y * y;
+    }
+};
+
+struct linear {
+    using role = roles::weight;
+    static constexpr bool normalised = false;
+    template <class X>
+    HEED_INLINE X operator()(X x) const {
+        return x;
     }
 };
 

@@ -24,8 +24,16 @@ template <class T>
 inline constexpr T log2_e = T(1.44269504088896340735992468100189214);
 template <class T>
 inline constexpr T ln_2 = T(0.693147180559945309417232121458176568);
+template <class T>
+inline constexpr T sqrt_2 = T(1.41421356237309504880168872420969808);
 
 namespace detail {
+
+/// ln 2 in two parts; the product of the first with an exponent is exact.
+template <class T>
+inline constexpr T ln_2_high = sizeof(T) == 4 ? T(0x1.62e4p-1) : T(0x1.62e42fefa38p-1);
+template <class T>
+inline constexpr T ln_2_low = sizeof(T) == 4 ? T(0x1.7f7d1cf79abcap-20) : T(0x1.ef35793c7673p-45);
 
 /// Horner's rule, highest coefficient first.
 template <class P, class... C>
@@ -87,6 +95,17 @@ HEED_INLINE P log2_erfc_far(const P& a) {
                           -1.62789970285801842, -7.2549109366275422e-7);
 }
 
+/// (log((1 + s) / (1 - s)) - 2 s) / s^3 in z = s^2 <= (3 - sqrt(8))^2: minimax in the relative error this leaves in the
+/// logarithm, float degree 2 (8e-10), double degree 6 (1.2e-18).
+template <class P>
+HEED_INLINE P log_tail(const P& z) {
+    if constexpr (sizeof(typename P::value_type) == 4)
+        return polynomial(z, 0.298709373, 0.399775740, 0.666667761);
+    else
+        return polynomial(z, 0.14795500187669302, 0.15314095998739100, 0.18183562532852423, 0.22222198607894102,
+                          0.28571428742049574, 0.39999999999416179, 0.66666666666667342);
+}
+
 }  // namespace detail
 
 /// 2^x for x <= 127 (float) or 1023 (double), wrong above; -inf and everything below the normal range give 0 or a
@@ -100,21 +119,38 @@ HEED_INLINE pack<T, A> exp2_nonpositive(const pack<T, A>& x) {
     return scale_by_power(detail::exp2_fraction(bounded - n), n);
 }
 
-/// e^x, xsimd's, any x: at most 2 ULP in [-87, 88] (float) or [-708, 709] (double); inf from 88.38 (709.5) on, though
-/// that is a little below the largest number; 0 where the result is below the normal range; NaN stays NaN.
+/// e^x, any x: at most 2 ULP in [-87, 88] (float) or [-708, 709] (double); inf from 88.73 (709.79) on, and maybe from
+/// 88.38 (709.44); 0 or a denormal where the result is below the normal range; NaN stays NaN. Not xsimd's, which casts
+/// infinities to integers.
 template <class T, class A>
 HEED_INLINE pack<T, A> exp(const pack<T, A>& x) {
-    return pack<T, A>(xsimd::exp(x.raw));
+    using P = pack<T, A>;
+    const P bounded = min(P(sizeof(T) == 4 ? T(89) : T(710)), max(P(sizeof(T) == 4 ? T(-110) : T(-760)), x));
+    const P n = round_even(bounded * P(log2_e<T>));
+    const P rest = fma(n, P(-detail::ln_2_low<T>), fma(n, P(-detail::ln_2_high<T>), bounded));
+    const P f = rest * P(log2_e<T>);
+    return scale_by_power(fma(detail::exp2_slope(f), f, P(1)), n);
 }
 
-/// Natural logarithm: at most 1 ULP for normal x, 2 ULP for denormal x; log(0) = -inf, log(inf) = inf,
-/// log(x < 0) = NaN, NaN stays NaN.
+/// Natural logarithm: at most 1 ULP for x > 0, denormals included; log(0) = -inf, log(inf) = inf, log(x < 0) = NaN,
+/// NaN stays NaN. Not xsimd's, which in version 8 is off by two for denormals and needs -O1 to compile on AVX-512.
 template <class T, class A>
 HEED_INLINE pack<T, A> log(const pack<T, A>& x) {
     using P = pack<T, A>;
-    const auto denormal = x < P(std::numeric_limits<T>::min());  // xsimd 8 is off by two there
-    const P y(xsimd::log(select(denormal, x * P(0x1p60), x).raw));
-    return select(denormal, y - P(60 * ln_2<double>), y);
+    // x = 2^n (1 + f), sqrt(1/2) < 1 + f <= sqrt(2); log(1 + f) = f - h + s (h + s^2 tail), h = f^2/2, s = f/(2 + f).
+    const auto [significand, exponent] = split_by_power(x);
+    const auto upper = significand > P(sqrt_2<T>);
+    const P n = select(upper, exponent + P(1), exponent);
+    const P f = select(upper, significand * P(0.5), significand) - P(1);
+    const P s = f / (P(2) + f), z = s * s, half_square = P(0.5) * f * f;
+    const P bend = s * fma(z, detail::log_tail(z), half_square) - half_square;
+    // The sum of n ln 2 and f is kept with its error, since they may cancel by half.
+    const P power = n * P(detail::ln_2_high<T>);
+    const P sum = power + f, error = (power - sum) + f;
+    const P finite = sum + (error + (n * P(detail::ln_2_low<T>) + bend));
+    constexpr T inf = std::numeric_limits<T>::infinity();
+    const P other = select(x == P(0), P(-inf), select(x > P(0), x, P(std::numeric_limits<T>::quiet_NaN())));
+    return select((x > P(0)) & (x < P(inf)), finite, other);
 }
 
 /// Hyperbolic tangent, any x; odd, NaN stays NaN. At most 4 ULP where x is normal. xsimd's is as accurate, but branches.

@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 #include <utility>
 #include <xsimd/xsimd.hpp>
@@ -101,14 +102,21 @@ struct pack {
         return pack(xsimd::fma(a.raw, b.raw, c.raw));
     }
     // Where b is NaN the result is NaN; where only a is, it is b on x86 and NaN elsewhere.
-    friend HEED_INLINE pack max(const pack& a, const pack& b) { return pack(xsimd::max(a.raw, b.raw)); }
-    friend HEED_INLINE pack min(const pack& a, const pack& b) { return pack(xsimd::min(a.raw, b.raw)); }
+    friend HEED_INLINE pack max(const pack& a, const pack& b) {
+        return pack(swaps ? xsimd::max(b.raw, a.raw) : xsimd::max(a.raw, b.raw));
+    }
+    friend HEED_INLINE pack min(const pack& a, const pack& b) {
+        return pack(swaps ? xsimd::min(b.raw, a.raw) : xsimd::min(a.raw, b.raw));
+    }
     friend HEED_INLINE pack abs(const pack& a) { return pack(xsimd::abs(a.raw)); }
     friend HEED_INLINE pack copysign(const pack& a, const pack& b) { return pack(xsimd::copysign(a.raw, b.raw)); }
     friend HEED_INLINE pack sqrt(const pack& a) { return pack(xsimd::sqrt(a.raw)); }
     friend HEED_INLINE pack select(const mask_type& m, const pack& a, const pack& b) {
         return pack(xsimd::select(m.raw, a.raw, b.raw));
     }
+
+private:
+    static constexpr bool swaps = XSIMD_VERSION_MAJOR >= 14;  // its max(a, b) became x86's max(b, a)
 };
 
 template <class T, class A = default_arch>
@@ -236,12 +244,39 @@ HEED_INLINE pack<T, A> round_even(const pack<T, A>& x) {
         return pack<T, A>(raw(xsimd::nearbyint(x.raw)));
 }
 
+namespace detail {
+/// The bits of floating-point lanes as unsigned integers, and back.
+template <class T>
+using bits_of_lane = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+template <class T>
+inline constexpr int mantissa_bits = std::numeric_limits<T>::digits - 1;
+template <class T>
+inline constexpr T exponent_bias = std::numeric_limits<T>::max_exponent - 1;
+
+template <class T, class A>
+HEED_INLINE xsimd::batch<bits_of_lane<T>, A> to_bits(const pack<T, A>& x) {
+#if XSIMD_VERSION_MAJOR >= 11
+    return xsimd::bitwise_cast<bits_of_lane<T>>(x.raw);
+#else
+    return xsimd::bitwise_cast<xsimd::batch<bits_of_lane<T>, A>>(x.raw);
+#endif
+}
+template <class P, class Bits>
+HEED_INLINE P from_bits(const Bits& bits) {
+#if XSIMD_VERSION_MAJOR >= 11
+    return P(xsimd::bitwise_cast<typename P::value_type>(bits));
+#else
+    return P(xsimd::bitwise_cast<typename P::raw_type>(bits));
+#endif
+}
+}  // namespace detail
+
 /// p * 2^n for integral n up to the largest exponent; n below the exponent range gives 0.
 template <class T, class A>
 HEED_INLINE pack<T, A> scale_by_power(const pack<T, A>& p, const pack<T, A>& n) {
-    using raw = typename pack<T, A>::raw_type;
 #if defined(__AVX512F__)
     if constexpr (has_avx512<A>) {
+        using raw = typename pack<T, A>::raw_type;
         if constexpr (sizeof(T) == 4)
             return pack<T, A>(raw(_mm512_scalef_ps(p.raw, n.raw)));
         else
@@ -251,17 +286,45 @@ HEED_INLINE pack<T, A> scale_by_power(const pack<T, A>& p, const pack<T, A>& n) 
     {
         // 2^n built in the exponent field: adding 1.5 * 2^mantissa leaves the integer n + bias in the low bits. Field 0
         // is +0, so everything below the normal range is flushed.
-        constexpr T bias = sizeof(T) == 4 ? T(127) : T(1023);
-        constexpr T magic = sizeof(T) == 4 ? T(12582912.0) : T(6755399441055744.0);
-        constexpr int mantissa = sizeof(T) == 4 ? 23 : 52;
-        using integer = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
-        const raw shifted = (max(pack<T, A>(-bias), n) + pack<T, A>(bias + magic)).raw;
-#if XSIMD_VERSION_MAJOR >= 11
-        return pack<T, A>(p.raw * xsimd::bitwise_cast<T>(xsimd::bitwise_cast<integer>(shifted) << mantissa));
-#else
-        using integers = xsimd::batch<integer, A>;
-        return pack<T, A>(p.raw * xsimd::bitwise_cast<raw>(xsimd::bitwise_cast<integers>(shifted) << mantissa));
+        using P = pack<T, A>;
+        constexpr T bias = detail::exponent_bias<T>, magic = sizeof(T) == 4 ? T(0x1.8p23) : T(0x1.8p52);
+        const P shifted = max(P(-bias), n) + P(bias + magic);
+        return p * detail::from_bits<P>(detail::to_bits(shifted) << detail::mantissa_bits<T>);
+    }
+}
+
+/// x = significand * 2^exponent with 1 <= significand < 2.
+template <class P>
+struct split_number {
+    P significand, exponent;
+};
+
+/// For finite x > 0, denormals included.
+template <class T, class A>
+HEED_INLINE split_number<pack<T, A>> split_by_power(const pack<T, A>& x) {
+    using P = pack<T, A>;
+#if defined(__AVX512F__)
+    if constexpr (has_avx512<A>) {
+        using raw = typename P::raw_type;
+        if constexpr (sizeof(T) == 4)
+            return {P(raw(_mm512_getmant_ps(x.raw, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src))),
+                    P(raw(_mm512_getexp_ps(x.raw)))};
+        else
+            return {P(raw(_mm512_getmant_pd(x.raw, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src))),
+                    P(raw(_mm512_getexp_pd(x.raw)))};
+    } else
 #endif
+    {
+        // A field of bits, put into the mantissa of 2^mantissa, is read as a number without a conversion.
+        using bits = xsimd::batch<detail::bits_of_lane<T>, A>;
+        constexpr int mantissa = detail::mantissa_bits<T>;
+        const auto denormal = x < P(std::numeric_limits<T>::min());
+        const bits all = detail::to_bits(select(denormal, x * P(0x1p60), x));
+        const P power(sizeof(T) == 4 ? T(0x1p23) : T(0x1p52));
+        const P field = detail::from_bits<P>((all >> mantissa) | detail::to_bits(power)) - power;
+        const bits fraction = all & bits((detail::bits_of_lane<T>(1) << mantissa) - 1);
+        return {detail::from_bits<P>(fraction | detail::to_bits(P(1))),
+                field - select(denormal, P(detail::exponent_bias<T> + 60), P(detail::exponent_bias<T>))};
     }
 }
 
