@@ -10,25 +10,24 @@ namespace heed::inline HEED_ABI {
 
 /// Weight each key receives, (b, h, m), with a factor for each query row (N).
 template <class T>
-struct weighted_mass {
-    using role = roles::probe;
+struct weighted_mass : detail::numbers_probe<T, true> {
     static constexpr bool observes_keys = true;
-    view<T, 3> out;
     std::span<const double> weights;
-    weighted_mass(view<T, 3> v, std::span<const double> of_rows) : out(v), weights(of_rows) {}
+    weighted_mass(view<T, 3> v, std::span<const double> of_rows)
+        : detail::numbers_probe<T, true>{v, "weighted_mass"}, weights(of_rows) {}
     void check(const char* op, const extents_of_scores& s) const {
-        detail::check_rows_view(out, op, "weighted_mass", s.B, s.H, s.M);
+        detail::numbers_probe<T, true>::check(op, s);
         require_shape(static_cast<index_t>(weights.size()) == s.N, op, "weighted_mass holds ", weights.size(),
                       " weights, q has ", s.N, " rows");
     }
-    void start_key(index_t b, index_t h, index_t key) const { out(b, h, key) = T(0); }
+    void start_key(index_t b, index_t h, index_t key) const { this->out(b, h, key) = T(0); }
     template <class X>
     void observe(const observed<X>& o) const {
         for (int c = 0; c < o.keys; ++c) {
             X sum = 0;
             for (int r = 0; r < o.rows; ++r)
                 sum += static_cast<X>(weights[static_cast<std::size_t>(o.row + r)]) * o.probability[c * o.stride + r];
-            out(o.b, o.h, o.key + c) += static_cast<T>(sum);
+            this->out(o.b, o.h, o.key + c) += static_cast<T>(sum);
         }
     }
 };
