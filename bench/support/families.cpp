@@ -28,13 +28,19 @@ std::vector<measurement> suite(length extent) {
 }
 
 int print_bars(std::string_view filter) {
-    print_machine();
-    std::printf("of_peak and of_read here: over the rate measured before and after each call, see the bars' names\n");
-    print_row_header();
-    bars_table table;
+    std::vector<bar_group> groups;
     for (const family& f : families())
         for (const bar_group& group : f.bars())
-            if ((std::string(f.name) + "/" + group.name).find(filter) != std::string::npos) group.measure(table);
+            if ((std::string(f.name) + "/" + group.name).find(filter) != std::string::npos) groups.push_back(group);
+    if (groups.empty()) {
+        std::printf("no bars have %s in their name\n", std::string(filter).c_str());
+        return 2;
+    }
+    print_machine();
+    std::printf("of_peak of attention, of_read of decoding: over the rate measured before and after each call\n");
+    print_row_header();
+    bars_table table;
+    for (const bar_group& group : groups) group.measure(table);
     return table.print();
 }
 

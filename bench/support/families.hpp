@@ -18,7 +18,8 @@ std::span<const family> families();
 /// All rows, in the order of the table; each name once.
 std::vector<measurement> suite(length);
 
-/// Measures and prints the groups of bars whose family/name contains the filter; 0 if every bar is met, 1 if not.
+/// Measures and prints the groups of bars whose family/name contains the filter; 0 if every bar is met, 1 if not, 2 if
+/// there are none.
 int print_bars(std::string_view filter);
 
 }  // namespace bench
