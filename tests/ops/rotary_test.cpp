@@ -198,9 +198,10 @@ TEST(rotary, nothing_outside_is_touched) {
 }
 
 TEST(rotary, empty_extents) {
-    for (const extents<4>& shape : {extents<4>{0, 1, 1, 2}, {1, 0, 1, 2}, {1, 1, 0, 2}, {1, 1, 1, 0}}) {
+    for (const extents<4>& shape : {extents<4>{0, 1, 1, 2}, {1, 0, 1, 2}, {2, 3, 0, 2}, {2, 3, 4, 0}}) {
         tensor<float> x(shape), o(shape);
         EXPECT_NO_THROW(rotary(x.v(), o.v()));
+        EXPECT_NO_THROW(rotary(heads<float>(nullptr, shape), heads<float>(nullptr, shape)));
     }
 }
 

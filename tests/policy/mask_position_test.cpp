@@ -21,6 +21,12 @@ TEST(mask_position, intervals_are_exact) {
         obeys_laws(chunk{c}, exactness::exact, "chunk");
         obeys_laws(block_causal{c}, exactness::exact, "block_causal");
     }
+    for (index_t from : {-3, 0, 5, 64})
+        for (index_t size : {-1, 0, 1, 17, 300}) obeys_laws(between{from, from + size}, exactness::exact, "between");
+    for (index_t back : {-3, 0, 1, 20}) {
+        obeys_laws(earlier{causal{}, back}, exactness::exact, "earlier causal");
+        obeys_laws(earlier{chunk{7}, back}, exactness::exact, "earlier chunk");
+    }
     for (index_t p : {0, 1, 13, 300}) {
         obeys_laws(prefix{p}, exactness::exact, "prefix");
         obeys_laws(first{p}, exactness::exact, "first");
@@ -51,6 +57,15 @@ TEST(mask_position, limits) {
     same_set(block_causal{1}, causal{}, 40, 40, "blocks of one token");
     same_set(window{-1, 0}, causal{}, 30, 40, "open to the back");
     same_set(window{-1, -1}, everything{}, 30, 40, "open to both sides");
+    same_set(between{0, 7}, first{7}, 30, 40, "from the first key");
+    same_set(between{9, 9}, nothing{}, 30, 40, "an empty stretch");
+    same_set(between{0, 11} | between{11, 40}, everything{}, 30, 40, "stretches that meet");
+    same_set(
+        earlier{causal{}, 5}, window{-1, 0} & [](const where& w) { return w.i - w.j >= 5; }, 30, 40, "five back");
+    same_set(
+        earlier{chunk{7}, 7}, [](const where& w) { return w.i / 7 == w.j / 7 + 1; }, 30, 40, "the chunk before");
+    same_set(
+        earlier{block_causal{7}, 14}, [](const where& w) { return w.i / 7 > w.j / 7 + 1; }, 30, 40, "older chunks");
     same_set(causal{} & window{3}, window{3, 0}, 30, 40, "causal window");
     same_set(causal{} & window{3}, recent{4}, 30, 40, "recent counts itself");
 }

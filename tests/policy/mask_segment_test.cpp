@@ -76,6 +76,23 @@ TEST(mask_segment, marked_queries) {
     obeys_laws(queries_where{marks} & causal{}, exactness::exact, "causal marks");
 }
 
+TEST(mask_segment, marked_keys) {
+    std::mt19937 random(9);
+    std::vector<unsigned char> marks(2 * 3 * 60);
+    for (auto& m : marks) m = random() % 3 == 0;
+    const auto of_heads = dense(marks.data(), {2, 3, 60}), shared = dense(marks.data(), {1, 1, 60});
+    for (const scene& at : {scene{20, 60, 40, 2, 3}, scene{20, 90, 70, 2, 3}, scene{20, 30, 10, 2, 3}})
+        for (bool marked : {true, false}) {
+            obeys_laws(keys_where{of_heads, marked}, at, exactness::exact, "marked keys");
+            obeys_laws(keys_where{shared, marked} & causal{}, at, exactness::right, "causal marked keys");
+        }
+    same_set(keys_where{shared} | keys_where{shared, false}, everything{}, 10, 80, "each key is one or the other");
+    same_set(keys_where{shared} & keys_where{shared, false}, nothing{}, 10, 80, "and not both");
+    same_set(keys_where{shared} & between{60, 80}, nothing{}, 10, 80, "keys beyond are not marked");
+    EXPECT_THROW(detail::check_policy(keys_where{of_heads}, "op", {2, 4, 5, 60}), shape_error);
+    EXPECT_NO_THROW(detail::check_policy(keys_where{shared}, "op", {2, 4, 5, 6}));
+}
+
 TEST(mask_segment, lifetime_laws) {
     std::mt19937 random(7);
     for (index_t reach : {0, 3, 30}) {

@@ -88,6 +88,19 @@ testing::AssertionResult attends(const tensor<O>& got, const tensor<Q>& q, const
     return attends(got, q, k, v, [](auto real) { return ref::options<decltype(real)>{}; });
 }
 
+/// Every element lies within `by` of its like.
+template <class T>
+testing::AssertionResult all_near(const tensor<T>& a, const tensor<T>& b, double by) {
+    if (a.shape() != b.shape()) return testing::AssertionFailure() << "shapes differ";
+    double worst = 0;
+    a.each([&](index_t i, index_t h, index_t n, index_t d) {
+        const double off = std::abs(static_cast<double>(a(i, h, n, d)) - static_cast<double>(b(i, h, n, d)));
+        worst = off > worst || off != off ? off : worst;  // a NaN stays
+    });
+    if (worst <= by) return testing::AssertionSuccess();
+    return testing::AssertionFailure() << "off by " << worst << ", allowed " << by;
+}
+
 /// Every element of two tensors has the same value (NaN equals NaN).
 template <class T>
 testing::AssertionResult same_values(const tensor<T>& a, const tensor<T>& b) {

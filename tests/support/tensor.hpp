@@ -96,6 +96,14 @@ private:
     index_t lead_ = 0;
 };
 
+/// A dense tensor of the same elements.
+template <class T>
+tensor<std::remove_const_t<T>> copied(const view<T>& from) {
+    tensor<std::remove_const_t<T>> to(from.shape);
+    to.each([&](index_t b, index_t h, index_t n, index_t d) { to(b, h, n, d) = from(b, h, n, d); });
+    return to;
+}
+
 }  // namespace test
 
 /// A tensor is an operand, as any type of a user's own can be.

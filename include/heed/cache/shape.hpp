@@ -36,6 +36,19 @@ index_t check_append(const char* op, const cache_shape& shape, index_t sequences
     return k.shape[2];
 }
 
+/// Checks that what is appended lies outside the cache's own memory, which may move.
+template <class T>
+void check_apart(const char* op, std::span<const std::byte> memory, const view<T>& x, const char* name) {
+    const auto [first, last] = footprint(x);
+    require_shape(!first || last <= memory.data() || memory.data() + memory.size() <= first, op, name,
+                  " overlaps the cache in memory");
+}
+
+/// Checks that `i` names one of `count` things.
+inline void check_index(const char* op, const char* what, index_t i, index_t count) {
+    require_argument(0 <= i && i < count, op, what, " ", i, " of ", count);
+}
+
 /// Checks that a cache of `size` tokens can lose its last `count`.
 inline void check_truncate(const char* op, index_t size, index_t count) {
     require_argument(0 <= count && count <= size, op, "cannot drop ", count, " tokens of ", size);

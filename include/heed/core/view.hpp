@@ -50,7 +50,7 @@ struct view {
     }
 };
 
-/// Strides of a dense row-major array; an empty axis counts as one element, so that no stride is 0.
+/// Strides of a dense row-major array. An empty axis counts as one element, so that no other axis seems to broadcast.
 template <std::size_t Rank>
 constexpr extents<Rank> dense_strides(const extents<Rank>& shape) {
     extents<Rank> strides{};

@@ -13,18 +13,15 @@
 namespace heed::inline HEED_ABI {
 namespace detail {
 
-/// Reads the policy pack into a call.
-template <class A, class Q, class K, class V, class O, class... P>
-auto make_attention_call(const view<Q>& q, const view<K>& k, const view<V>& v, const view<O>& o, const char* op,
+/// Reads the policy pack into a call, which refers to the source.
+template <class A, class Q, class Source, class O, class... P>
+auto make_attention_call(const view<Q>& q, const Source& source, const view<O>& o, const char* op,
                          const P&... policies) {
     check_roles<P...>();
     static_assert(!std::is_const_v<O>, "heed: the output is a view of const");
     using q_type = std::remove_const_t<Q>;
-    using k_type = std::remove_const_t<K>;
-    using v_type = std::remove_const_t<V>;
-    static_assert(storage<q_type> && storage<k_type> && storage<v_type> && storage<O>,
-                  "heed: elements are float, double, bf16 or f16");
-    const attention_operands<q_type, k_type, v_type, O> x{q, k, v, o};
+    static_assert(storage<q_type> && storage<O>, "heed: elements are float, double, bf16 or f16");
+    const attention_operands<q_type, Source, O> x{q, source, o};
     x.check(op);
     const auto mask = pick<roles::mask>(everything{}, policies...);
     const auto weight = pick<roles::weight>(softmax{}, policies...);
@@ -38,17 +35,17 @@ auto make_attention_call(const view<Q>& q, const view<K>& k, const view<V>& v, c
     double factor = x.D() > 0 ? 1 / std::sqrt(static_cast<double>(x.D())) : 1.0;
     if constexpr (has_scale) factor = alone.factor;
     if constexpr (has_piped_scale) factor = piped.by.factor;
-    index_t shift = x.M() - x.N();
-    if constexpr (requires { place.n; }) shift = place.n;
-    using T = accumulator<q_type, k_type, v_type, O>;
+    std::optional<index_t> offset;
+    if constexpr (requires { place.n; }) offset = place.n;
+    using T = accumulator<q_type, typename Source::key_rows::storage, typename Source::value_rows::storage, O>;
     const attention_cut cut(x.B(), x.H(), x.G(), x.N(), x.D() + x.E(), lanes<T, A>);
     const auto probes = pick_all<roles::probe>(policies...);
     return std::apply(
         [&](const auto&... probe) {
-            return attention_call<A, q_type, k_type, v_type, O, std::remove_const_t<decltype(mask)>,
+            return attention_call<A, q_type, Source, O, std::remove_const_t<decltype(mask)>,
                                   std::remove_const_t<decltype(score)>, std::remove_const_t<decltype(weight)>,
                                   std::remove_cvref_t<decltype(probe)>...>{
-                x, mask, score, weight, std::tuple(probe...), shift, factor, cut};
+                x, mask, score, weight, std::tuple(probe...), offset, factor, cut};
         },
         probes);
 }
@@ -62,20 +59,20 @@ struct calling_thread {
 };
 inline serial calling_thread::self{};
 
-}  // namespace detail
+/// k and v, whatever as_view takes, as a source.
+template <class K, class V>
+auto source_of(const view<K>& k, const view<V>& v) {
+    using k_type = std::remove_const_t<K>;
+    using v_type = std::remove_const_t<V>;
+    static_assert(storage<k_type> && storage<v_type>, "heed: elements are float, double, bf16 or f16");
+    return view_source<k_type, v_type>{k, v};
+}
 
-/// Softmax attention, o = softmax(scale q k^T) v per head; see README.md for the policies.
-///
-/// Shapes: q (B, H, N, D), k (B, G, M, D), v (B, G, M, E), o (B, H, N, E); G divides H, head h reads k and v of
-/// h / (H / G). Any strides; elements float, double, bf16 or f16, each operand its own; sums are float (double if any
-/// operand is). A row that sees no key gives 0. Throws shape_error or argument_error before o is touched.
-/// Scratch is allocated when a thread first needs that much, unless on{pool, arena} brings it.
-template <class A = default_arch, class Q, class K, class V, class O, class... Policies>
-void attention(const Q& q, const K& k, const V& v, O&& o, const Policies&... policies) {
-    static constexpr const char* op = "attention";
-    const auto call = detail::make_attention_call<A>(as_view(q), as_view(k), as_view(v), as_view(o), op, policies...);
+/// Runs a call on the executor and in the arena of the pack.
+template <class Call, class... Policies>
+void run_attention(const Call& call, const char* op, const Policies&... policies) {
     call.check(op);
-    const auto context = detail::pick<roles::context>(detail::calling_thread{}, policies...);
+    const auto context = pick<roles::context>(calling_thread{}, policies...);
     const std::size_t need = call.scratch_bytes(*context.pool);
     if (context.scratch) {
         require_argument(context.scratch->size() >= need, op, "the arena holds ", context.scratch->size(),
@@ -88,13 +85,42 @@ void attention(const Q& q, const K& k, const V& v, O&& o, const Policies&... pol
     }
 }
 
-/// Bytes of scratch that attention with the same arguments needs; independent of the data.
+}  // namespace detail
+
+/// Softmax attention, o = softmax(scale q k^T) v per head; see README.md for the policies.
+///
+/// Shapes: q (B, H, N, D), k (B, G, M, D), v (B, G, M, E), o (B, H, N, E); G divides H, head h reads k and v of
+/// h / (H / G). Any strides; elements float, double, bf16 or f16, each operand its own; sums are float (double if any
+/// operand is). A row that sees no key gives 0. Throws shape_error or argument_error before o is touched.
+/// Scratch is allocated when a thread first needs that much, unless on{pool, arena} brings it.
 template <class A = default_arch, class Q, class K, class V, class O, class... Policies>
-std::size_t attention_scratch(const Q& q, const K& k, const V& v, O&& o, const Policies&... policies) {
-    const auto call = detail::make_attention_call<A>(as_view(q), as_view(k), as_view(v), as_view(o),
-                                                     "attention_scratch", policies...);
+    requires(!key_value_source<K>)
+void attention(const Q& q, const K& k, const V& v, O&& o, const Policies&... policies) {
+    const auto source = detail::source_of(as_view(k), as_view(v));
+    attention<A>(q, source, o, policies...);
+}
+
+/// The same over a source of keys and values: a cache, or any model of key_value_source with G heads, widths D and E.
+/// Sequences may differ in length; row n of sequence b stands at position end(b) - N + n unless offset{} is given.
+template <class A = default_arch, class Q, key_value_source Source, class O, class... Policies>
+void attention(const Q& q, const Source& source, O&& o, const Policies&... policies) {
+    static constexpr const char* op = "attention";
+    detail::run_attention(detail::make_attention_call<A>(as_view(q), source, as_view(o), op, policies...), op,
+                          policies...);
+}
+
+/// Bytes of scratch that attention with the same arguments needs; independent of the data.
+template <class A = default_arch, class Q, key_value_source Source, class O, class... Policies>
+std::size_t attention_scratch(const Q& q, const Source& source, O&& o, const Policies&... policies) {
+    const auto call =
+        detail::make_attention_call<A>(as_view(q), source, as_view(o), "attention_scratch", policies...);
     const auto context = detail::pick<roles::context>(detail::calling_thread{}, policies...);
     return call.scratch_bytes(*context.pool);
+}
+template <class A = default_arch, class Q, class K, class V, class O, class... Policies>
+    requires(!key_value_source<K>)
+std::size_t attention_scratch(const Q& q, const K& k, const V& v, O&& o, const Policies&... policies) {
+    return attention_scratch<A>(q, detail::source_of(as_view(k), as_view(v)), o, policies...);
 }
 
 }  // namespace heed::inline HEED_ABI

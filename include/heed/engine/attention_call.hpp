@@ -4,9 +4,14 @@
 // keys again, so that probabilities, masses and chosen logits are exact and the output's bits are not touched.
 #pragma once
 
+#include <optional>
+
 #include "../core/context.hpp"
 #include "../policy/probe.hpp"
 #include "attention_operands.hpp"
+#include "closing.hpp"
+#include "placed.hpp"
+#include "split_call.hpp"
 #include "tile_source.hpp"
 
 namespace heed::inline HEED_ABI::detail {
@@ -23,8 +28,9 @@ struct attention_scratch_space {
     scalar* k;
     scalar* v;
     T* observed;  // four stages of a micro-block
+    T* row;       // of q or o, for sources that turn them
 
-    attention_scratch_space(carver& from, index_t units, index_t D, index_t E, bool observes) {
+    attention_scratch_space(carver& from, index_t units, index_t D, index_t E, bool observes, bool turns) {
         using shape = tiling<A, T>;
         constexpr index_t rows = shape::most_rows;
         const index_t depth = ceil_div(D, Op::step);
@@ -38,6 +44,7 @@ struct attention_scratch_space {
         k = from.take<scalar>(shape::tile_keys * depth);
         v = from.take<scalar>(shape::tile_keys / Op::step * E);
         observed = observes ? from.take<T>(4 * shape::keys * rows) : nullptr;
+        row = turns ? from.take<T>(std::max(D, E)) : nullptr;
     }
 };
 
@@ -52,17 +59,27 @@ template <class Probe>
 concept observes_hidden = requires { requires Probe::observes_hidden; };
 
 /// Everything a call has decided: operands, policies by role, cut.
-template <class A, class Q, class K, class V, class O, class Mask, class Score, class Weight, class... Probes>
+template <class A, class Q, class Source, class O, class Mask, class Score, class Weight, class... Probes>
 struct attention_call {
-    using T = accumulator<Q, K, V, O>;
-    static constexpr bool all_bf16 = std::is_same_v<Q, bf16> && std::is_same_v<K, bf16> && std::is_same_v<V, bf16> &&
-                                     std::is_same_v<O, bf16>;
+    using operands = attention_operands<Q, Source, O>;
+    using T = accumulator<Q, typename operands::key, typename operands::value, O>;
+    static constexpr bool turns_queries = requires(const Source& s, T* row) { s.turn_query(row); };
+    static constexpr bool turns_outputs = requires(const Source& s, T* row) { s.turn_output(row); };
+    static constexpr bool all_bf16 = !turns_queries && std::is_same_v<Q, bf16> && std::is_same_v<O, bf16> &&
+                                     std::is_same_v<typename Source::key_rows, plain_rows<bf16>> &&
+                                     std::is_same_v<typename Source::value_rows, plain_rows<bf16>>;
     using Op = typename product<A, T, all_bf16>::type;
     using shape = tiling<A, T>;
     using scalar = typename Op::scalar;
     using space = attention_scratch_space<A, T, Op>;
-    using source = tile_source<A, T, Op, K, V>;
-    using map = std::conditional_t<logit_map<Score, Mask>::trivial, no_logit_map, logit_map<Score, Mask>>;
+    using source = tile_source<A, T, Op, Source>;
+    /// Mask and score as one head of the source meets them.
+    static constexpr bool placed = placed_source<Source>;
+    using head_mask = std::conditional_t<placed, placed_mask<Mask>, const Mask&>;
+    using head_score =
+        std::conditional_t<placed && !std::is_same_v<Score, identity>, placed_score<Score>, const Score&>;
+    using both_maps = logit_map<std::remove_cvref_t<head_score>, std::remove_cvref_t<head_mask>>;
+    using map = std::conditional_t<both_maps::trivial, no_logit_map, both_maps>;
     static constexpr bool rows_observed = (observes_rows<Probes> || ...);
     static constexpr bool keys_observed = (observes_keys<Probes> || ...);
     static constexpr bool hidden_observed = (observes_hidden<Probes> || ...);
@@ -70,20 +87,25 @@ struct attention_call {
                   "heed: only softmax weights have a log-sum-exp to probe");
     static constexpr bool observed_at_all = rows_observed || keys_observed;
 
-    attention_operands<Q, K, V, O> x;
+    operands x;
     Mask mask;
     Score score;
     Weight weight;
     std::tuple<Probes...> probes;
-    index_t shift;     // position of row 0 on the key axis
-    double factor;   // of q.k
+    std::optional<index_t> offset;  // position of row 0; without it the last row stands at the last key
+    double factor;                  // of q.k
     attention_cut cut;
 
+    /// Whether the rows of a head fill so few lanes that lanes over the width serve them better.
+    bool few_queries() const { return x.N() > 0 && x.N() <= shape::lanes / 2; }
+    index_t shift(index_t b) const { return offset ? *offset : x.end(b) - x.N(); }
     index_t tasks() const { return x.B() * x.G() * cut.tasks_per_group; }
     index_t key_tasks() const { return keys_observed ? x.B() * x.H() * ceil_div(x.M(), shape::tile_keys) : 0; }
-    /// Kept for a second walk that starts anew: per row the reference m and the inverse of l.
-    index_t kept_sums() const { return keys_observed ? 2 * x.B() * x.H() * x.N() : 0; }
-    space carve(carver& from) const { return space(from, cut.units_per_task, x.D(), x.E(), observed_at_all); }
+    /// Kept for probes that meet the keys again: per row the reference m and what 2^(logit - m) is multiplied by.
+    index_t kept_sums() const { return keys_observed || (observed_at_all && few_queries()) ? 2 * x.B() * x.H() * x.N() : 0; }
+    space carve(carver& from) const {
+        return space(from, cut.units_per_task, x.D(), x.E(), observed_at_all, turns_queries || turns_outputs);
+    }
     std::size_t worker_bytes() const {
         carver count;
         carve(count);
@@ -94,15 +116,18 @@ struct attention_call {
         carver shared;
         shared.take<T>(kept_sums());
         const index_t crew = workers(pool, std::max(tasks(), key_tasks()));
-        return shared.used() + static_cast<std::size_t>(crew) * worker_bytes();
+        const std::size_t walk = static_cast<std::size_t>(crew) * worker_bytes();
+        if (!few_queries()) return shared.used() + walk;
+        return shared.used() + std::max(split().scratch_bytes(pool), hidden_observed ? walk : 0);
     }
 
     void check(const char* op) const {
-        const extents_of_scores s{x.B(), x.H(), x.N(), x.M()};
-        check_policy(mask, op, s);
-        check_policy(score, op, s);
-        check_policy(weight, op, s);
-        std::apply([&](const auto&... probe) { (check_policy(probe, op, s), ...); }, probes);
+        const extents_of_scores rows{x.B(), x.H(), x.N(), x.M()};
+        const extents_of_scores positions{x.B(), x.H(), x.N(), placed ? x.last_end : x.M()};
+        check_policy(mask, op, positions);
+        check_policy(score, op, positions);
+        check_policy(weight, op, positions);
+        std::apply([&](const auto&... probe) { (check_policy(probe, op, rows), ...); }, probes);
         require_argument(std::isfinite(factor), op, "scale is not finite");
     }
 
@@ -115,13 +140,39 @@ struct attention_call {
             return carve(own);
         };
         const index_t all = tasks();
-        // Last rows first: under a causal mask they are the longest tasks.
-        for_tasks(pool, all, [&](index_t t, index_t w) { attend(all - 1 - t, space_of(w), sums); });
+        if (few_queries()) {
+            split().run(pool, memory + shared.used(), sums);
+            if constexpr (!hidden_observed) return;
+            for_tasks(pool, all, [&](index_t t, index_t w) { attend(t, space_of(w), sums, true); });
+        } else {
+            // Last rows first: under a causal mask they are the longest tasks.
+            for_tasks(pool, all, [&](index_t t, index_t w) { attend(all - 1 - t, space_of(w), sums, false); });
+        }
         if constexpr (keys_observed)
             for_tasks(pool, key_tasks(), [&](index_t t, index_t w) { observe_keys(t, space_of(w), sums); });
     }
 
+    void report(index_t b, index_t h, index_t row, const closed_row<T>& sums) const {
+        const auto one = [&](const auto& probe) {
+            if constexpr (finishes_rows<decltype(probe)>) probe.finish(b, h, row, sums.log_sum);
+        };
+        std::apply([&](const auto&... probe) { (one(probe), ...); }, probes);
+    }
+
+    template <bool Rows, class F>
+    void each_probe(F&& f) const {
+        const auto one = [&](const auto& probe) {
+            using Probe = std::remove_cvref_t<decltype(probe)>;
+            if constexpr (Rows ? detail::observes_rows<Probe> : detail::observes_keys<Probe>) f(probe);
+        };
+        std::apply([&](const auto&... probe) { (one(probe), ...); }, probes);
+    }
+
 private:
+    auto split() const {
+        return split_call<A, T, Q, O, attention_call, Source, Mask, Score, Weight>(*this, x.source, mask, score, weight);
+    }
+
     /// Panels hold q in the units the exponent wants, where nothing stands between the product and the softmax.
     T panel_factor() const { return Op::step > 1 ? T(1) : product_factor(); }
     T product_factor() const {
@@ -132,11 +183,18 @@ private:
         if (Op::step > 1) return static_cast<T>(factor);
         return map::trivial && Weight::normalised ? ln_2<T> : T(1);
     }
-    map logits_map() const {
-        if constexpr (map::trivial)
-            return {};
+    key_places places(index_t b, index_t g) const { return {positions_of(x.source, b, g), x.keys(b, g)}; }
+    head_mask mask_of(index_t b, index_t g) const {
+        if constexpr (placed)
+            return {mask, places(b, g)};
         else
-            return {&score, &mask};
+            return mask;
+    }
+    head_score score_of(index_t b, index_t g) const {
+        if constexpr (std::is_reference_v<head_score>)
+            return score;
+        else
+            return {score, places(b, g)};
     }
 
     using block = row_block<T, scalar>;
@@ -144,7 +202,8 @@ private:
     void start(block& r, index_t b, index_t h, range packs, const space& s, index_t u) const {
         constexpr index_t L = shape::lanes;
         const index_t first = packs.first * L, n = std::min(packs.last * L, x.N()) - first;
-        r.at = {b, h, first + shift, first + n + shift, shift};
+        const index_t offset_of_rows = shift(b);
+        r.at = {b, h, first + offset_of_rows, first + n + offset_of_rows, offset_of_rows};
         r.packs = static_cast<int>(packs.size());
         r.q = s.q[u];
         r.o = s.o[u];
@@ -158,12 +217,15 @@ private:
         else
             pack_panel<A>(paired_rows{from, x.q.strides[2], x.q.strides[3], x.D()}, n, ceil_div(x.D(), 2), width,
                           reinterpret_cast<float*>(r.q));
+        if constexpr (turns_queries)
+            map_panel_rows(r.q, width, n, x.D(), s.row, [&](T* q) { x.source.turn_query(q); });
         std::fill_n(r.o, x.E() * width, T(0));
         std::fill_n(r.m, width, no_maximum<T>);
         std::fill_n(r.l, width, T(0));
     }
 
-    void attend(index_t task, const space& s, T* sums) const {
+    /// One task; `again`: its rows are done, and only the probes are to see them.
+    void attend(index_t task, const space& s, T* sums, bool again) const {
         const index_t within = task % cut.tasks_per_group, bg = task / cut.tasks_per_group;
         const index_t b = bg / x.G(), g = bg % x.G();
         const index_t first = within * cut.units_per_task;
@@ -172,32 +234,42 @@ private:
         for (index_t u = 0; u < count; ++u) {
             const index_t h = g * x.group() + (first + u) % x.group();
             start(blocks[u], b, h, cut.packs((first + u) / x.group(), x.N(), shape::lanes), s, u);
+            if (again) recall(blocks[u], sums);
         }
-        source tiles(x.k, x.v, b, g, s.k, s.v);
+        source tiles(x.source, b, g, s.k, s.v);
+        const head_mask visible = mask_of(b, g);
+        const head_score scored = score_of(b, g);
+        const map logit = [&]() -> map {
+            if constexpr (map::trivial)
+                return {};
+            else
+                return {&scored, &visible};
+        }();
         tile_plan<A, T> plan;
-        walk(blocks, count, [&](range keys) {
+        if (!again) walk(blocks, count, visible, x.keys(b, g), [&](range keys) {
             tiles.open(keys);
             for (index_t u = 0; u < count; ++u) {
-                plan_tile<A, T>(mask, blocks[u].at, keys, plan);
+                plan_tile<A, T>(visible, blocks[u].at, keys, plan);
                 if (plan.count == 0) continue;
                 tiles.load(plan);
                 note_seen(blocks[u], plan);
-                attend(blocks[u], tiles, plan, s.p);
+                attend(blocks[u], tiles, plan, logit, s.p);
             }
         });
-        for (index_t u = 0; u < count; ++u) finish(blocks[u], sums);
+        for (index_t u = 0; u < count && !again; ++u) finish(blocks[u], s, sums);
         if constexpr (rows_observed) observe_rows(blocks, count, tiles, s);
     }
 
-    /// Calls body(keys) for every key tile that some row of the blocks may see, in order.
-    template <class Body>
-    void walk(const block* blocks, index_t count, Body&& body) const {
-        for (index_t j = 0; j < x.M();) {
+    /// Calls body(keys) for every tile of the first M keys that some row of the blocks may see, in order.
+    template <class M, class Body>
+    static void walk(const block* blocks, index_t count, const M& visible, index_t keys, Body&& body) {
+        for (index_t j = 0; j < keys;) {
             index_t nearest = no_key;
-            for (index_t u = 0; u < count && nearest > j; ++u) nearest = std::min(nearest, next(mask, blocks[u].at, j));
-            if (nearest >= x.M()) return;
+            for (index_t u = 0; u < count && nearest > j; ++u)
+                nearest = std::min(nearest, next(visible, blocks[u].at, j));
+            if (nearest >= keys) return;
             const index_t first = nearest / shape::tile_keys * shape::tile_keys;
-            j = std::min(first + shape::tile_keys, x.M());
+            j = std::min(first + shape::tile_keys, keys);
             body(range{first, j});
         }
     }
@@ -211,57 +283,37 @@ private:
                     r.seen |= (plan.at[e].seen(c, k) & lanes) << (c * shape::lanes);
     }
 
-    void attend(block& r, const source& tiles, const tile_plan<A, T>& plan, scalar* p) const {
+    void attend(block& r, source& tiles, const tile_plan<A, T>& plan, const map& logit, scalar* p) const {
         bool guarded = false;
         if (plan.partial)
             for (int e = 0; e < plan.count && !guarded; ++e)
                 guarded = !plan.at[e].full && !tiles.finite(plan.at[e]);
-        attend_tile<A, T, Op>(r, tiles.tile(), plan, x.D(), x.E(), product_factor(), logits_map(), weight, guarded, p);
+        attend_tile<A, T, Op>(r, tiles.tile(), plan, x.D(), x.E(), product_factor(), logit, weight, guarded, p);
     }
 
     /// o = O / l, or 0 where no key was visible; the sink joins the sum here; lse is reported.
-    void finish(block& r, T* sums) const {
-        constexpr index_t L = shape::lanes;
-        const index_t n = r.at.size(), width = r.width(L), row0 = r.at.first - r.at.shift;
+    void finish(block& r, const space& s, T* sums) const {
+        const index_t n = r.at.size(), width = r.width(shape::lanes), row0 = r.at.first - r.at.shift;
         alignas(64) T by[shape::most_rows];
-        for (index_t l = 0; l < width; ++l) by[l] = T(1);
-        if constexpr (Weight::normalised) {
-            if constexpr (requires { weight.logits; })
-                for (index_t l = 0; l < n; ++l) join_sink(r, l);
-            for (index_t l = 0; l < n; ++l) by[l] = r.seen >> l & 1 ? T(1) / r.l[l] : T(0);
-            for (index_t l = 0; l < n; ++l) {
-                const auto log_sum = [&] { return (double(r.m[l]) + std::log2(double(r.l[l]))) * ln_2<double>; };
-                const bool empty = r.l[l] == T(0) && !(r.seen >> l & 1);
-                const auto report = [&](const auto& probe) {
-                    if constexpr (finishes_rows<decltype(probe)>)
-                        probe.finish(r.at.b, r.at.h, row0 + l,
-                                     empty ? -std::numeric_limits<double>::infinity() : log_sum());
-                };
-                std::apply([&](const auto&... probe) { (report(probe), ...); }, probes);
-                if constexpr (observed_at_all) {
-                    r.l[l] = by[l];  // what the second walk multiplies by
-                    if constexpr (keys_observed) {
-                        T* const sum = sums + 2 * ((r.at.b * x.H() + r.at.h) * x.N() + row0 + l);
-                        sum[0] = r.m[l];
-                        sum[1] = by[l];
-                    }
-                }
+        for (index_t l = n; l < width; ++l) by[l] = T(1);
+        for (index_t l = 0; l < n; ++l) {
+            const closed_row<T> row(weight, r.at.h, r.m[l], r.l[l], r.seen >> l & 1);
+            by[l] = row.output;
+            report(r.at.b, r.at.h, row0 + l, row);
+            if constexpr (observed_at_all) {
+                r.m[l] = row.m;
+                r.l[l] = row.weight;  // what the second walk multiplies by
+            }
+            if constexpr (keys_observed) {
+                T* const sum = sums + 2 * ((r.at.b * x.H() + r.at.h) * x.N() + row0 + l);
+                sum[0] = row.m;
+                sum[1] = row.weight;
             }
         }
+        if constexpr (turns_outputs)
+            map_panel_rows(r.o, width, n, x.E(), s.row, [&](T* o) { x.source.turn_output(o); });
         O* to = x.o.data + r.at.b * x.o.strides[0] + r.at.h * x.o.strides[1] + row0 * x.o.strides[2];
         unpack_panel<A>(r.o, width, by, n, x.E(), to, x.o.strides[2], x.o.strides[3]);
-    }
-
-    void join_sink(block& r, index_t l) const {
-        const T logit = static_cast<T>(double(weight.logits[static_cast<std::size_t>(r.at.h)]) * log2_e<double>);
-        if (logit > r.m[l]) {  // move the reference, so that the sink's own exponential cannot overflow
-            const T alpha = std::exp2(r.m[l] - logit);
-            r.l[l] = r.l[l] * alpha + T(1);
-            r.m[l] = logit;
-            for (index_t e = 0; e < x.E(); ++e) r.o[e * r.width(shape::lanes) + l] *= alpha;
-        } else {
-            r.l[l] += std::exp2(logit - r.m[l]);
-        }
     }
 
     /// The second walk: rows whose sums are known meet their keys again, for the probes.
@@ -269,16 +321,17 @@ private:
         each_probe<true>([&](const auto& probe) {
             for (index_t u = 0; u < count; ++u)
                 for (index_t i = blocks[u].at.first; i < blocks[u].at.last; ++i)
-                    probe.start(blocks[u].at.b, blocks[u].at.h, i - shift);
+                    probe.start(blocks[u].at.b, blocks[u].at.h, i - blocks[u].at.shift);
         });
         const auto look = [&](range keys) {
             tiles.open(keys);
             for (index_t u = 0; u < count; ++u) observe<true>(blocks[u], tiles, s);
         };
+        const index_t b = blocks[0].at.b, g = blocks[0].at.h / x.group(), keys = x.keys(b, g);
         if constexpr (hidden_observed)
-            for (index_t j = 0; j < x.M(); j += shape::tile_keys) look({j, std::min(j + shape::tile_keys, x.M())});
+            for (index_t j = 0; j < keys; j += shape::tile_keys) look({j, std::min(j + shape::tile_keys, keys)});
         else
-            walk(blocks, count, look);
+            walk(blocks, count, mask_of(b, g), keys, look);
     }
 
     /// The same for probes that sum over rows: one task owns a tile of keys and meets all rows in order.
@@ -286,46 +339,46 @@ private:
         const index_t tiles_per_head = ceil_div(x.M(), shape::tile_keys);
         const index_t bh = task / tiles_per_head, b = bh / x.H(), h = bh % x.H();
         const index_t first = task % tiles_per_head * shape::tile_keys;
-        const range keys{first, std::min(first + shape::tile_keys, x.M())};
+        const range keys{first, std::min(first + shape::tile_keys, x.M())}, held = keys & range{0, x.keys(b, h / x.group())};
         each_probe<false>([&](const auto& probe) {
             for (index_t j = keys.first; j < keys.last; ++j) probe.start_key(b, h, j);
         });
-        source tiles(x.k, x.v, b, h / x.group(), s.k, s.v);
-        tiles.open(keys);
+        if (held.empty()) return;
+        source tiles(x.source, b, h / x.group(), s.k, s.v);
+        tiles.open(held);
         for (index_t at = 0; at < cut.blocks_per_head; ++at) {
             block r;
             start(r, b, h, cut.packs(at, x.N(), shape::lanes), s, 0);
-            for (index_t l = 0; l < r.at.size(); ++l) {
-                const T* sum = sums + 2 * (bh * x.N() + r.at.first - shift + l);
-                r.m[l] = sum[0];
-                r.l[l] = sum[1];
-            }
+            recall(r, sums);
             observe<false>(r, tiles, s);
         }
     }
 
-    template <bool Rows, class F>
-    void each_probe(F&& f) const {
-        const auto one = [&](const auto& probe) {
-            using Probe = std::remove_cvref_t<decltype(probe)>;
-            if constexpr (Rows ? detail::observes_rows<Probe> : detail::observes_keys<Probe>) f(probe);
-        };
-        std::apply([&](const auto&... probe) { (one(probe), ...); }, probes);
+    /// The sums of rows that were finished before.
+    void recall(block& r, const T* sums) const {
+        for (index_t l = 0; l < r.at.size(); ++l) {
+            const T* sum = sums + 2 * ((r.at.b * x.H() + r.at.h) * x.N() + r.at.first - r.at.shift + l);
+            r.m[l] = sum[0];
+            r.l[l] = sum[1];
+        }
     }
 
     template <bool Rows>
     void observe(const block& r, source& tiles, const space& s) const {
+        const index_t g = r.at.h / x.group();
+        const head_mask visible = mask_of(r.at.b, g);
+        const head_score scored = score_of(r.at.b, g);
         tile_plan<A, T> plan;
-        plan_tile<A, T, hidden_observed && Rows>(mask, r.at, tiles.tile().keys, plan);
+        plan_tile<A, T, hidden_observed && Rows>(visible, r.at, tiles.tile().keys, plan);
         if (plan.count == 0) return;
         tiles.load(plan);
         const index_t width = r.width(shape::lanes), size = shape::keys * shape::most_rows;
         for (int e = 0; e < plan.count; ++e) {
             with_packs(r.packs, [&](auto packs) {
-                observe_block<A, T, Op, packs>(r, tiles.tile(), plan.at[e], x.D(), natural_factor(), score, mask,
+                observe_block<A, T, Op, packs>(r, tiles.tile(), plan.at[e], x.D(), natural_factor(), scored, visible,
                                                weight, s.observed, size);
             });
-            const observed<T> seen{r.at.b, r.at.h, r.at.first - shift,
+            const observed<T> seen{r.at.b, r.at.h, r.at.first - r.at.shift,
                                    tiles.tile().keys.first + plan.at[e].block * shape::keys,
                                    static_cast<int>(r.at.size()), plan.at[e].count, width, s.observed,
                                    s.observed + size, s.observed + 2 * size, s.observed + 3 * size};

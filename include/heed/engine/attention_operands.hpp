@@ -1,45 +1,94 @@
 // The operands of attention: extents they agree on, checks, and how a call is cut into tasks.
 #pragma once
 
-#include "../core/view.hpp"
+#include <span>
+
+#include "../policy/source.hpp"
 #include "../simd/micro.hpp"
 
 namespace heed::inline HEED_ABI::detail {
 
-/// q, k, v, o as views, and the extents they agree on.
-template <class Q, class K, class V, class O>
+template <class S>
+inline constexpr bool is_view_source = false;
+template <class K, class V>
+inline constexpr bool is_view_source<view_source<K, V>> = true;
+
+/// A source whose keys may stand elsewhere than at their index.
+template <class S>
+concept placed_source = requires(const S& s, index_t i) { s.positions(i, i); };
+
+template <class S>
+const index_t* positions_of(const S& s, index_t b, index_t g) {
+    if constexpr (placed_source<S>)
+        return s.positions(b, g);
+    else
+        return nullptr;
+}
+
+/// q, o as views, the source of k and v, and the extents they agree on.
+template <class Q, class Source, class O>
 struct attention_operands {
-    view<const Q> q;  // (B, H, N, D)
-    view<const K> k;  // (B, G, M, D)
-    view<const V> v;  // (B, G, M, E)
-    view<O> o;        // (B, H, N, E)
+    using key = typename Source::key_rows::storage;
+    using value = typename Source::value_rows::storage;
+
+    view<const Q> q;       // (B, H, N, D)
+    const Source& source;  // (B, G, keys, D), (B, G, keys, E)
+    view<O> o;             // (B, H, N, E)
+    index_t most_keys = 0, last_end = 0;
+
+    attention_operands(view<const Q> queries, const Source& s, view<O> output) : q(queries), source(s), o(output) {
+        if constexpr (is_view_source<Source>) most_keys = last_end = source.k.shape[2];
+        for (index_t b = 0; b < source.batch() && !is_view_source<Source>; ++b) {
+            for (index_t g = 0; g < G(); ++g) most_keys = std::max<index_t>(most_keys, source.keys(b, g));
+            last_end = std::max(last_end, end(b));
+        }
+    }
 
     index_t B() const { return q.shape[0]; }
     index_t H() const { return q.shape[1]; }
     index_t N() const { return q.shape[2]; }
     index_t D() const { return q.shape[3]; }
-    index_t G() const { return k.shape[1]; }
-    index_t M() const { return k.shape[2]; }
-    index_t E() const { return v.shape[3]; }
-    index_t group() const { return H() / G(); }
+    index_t G() const { return source.heads(); }
+    index_t M() const { return most_keys; }
+    index_t E() const { return source.value_width(); }
+    index_t group() const { return G() > 0 ? H() / G() : 0; }
+    index_t keys(index_t b, index_t g) const { return source.keys(b, g); }
+    /// One past the position of the newest token of a sequence.
+    index_t end(index_t b) const {
+        if constexpr (requires { source.end(b); })
+            return source.end(b);
+        else
+            return G() > 0 ? source.keys(b, 0) : 0;
+    }
 
     void check(const char* op) const {
-        for (const auto& s : {q.shape, k.shape, v.shape, o.shape})
-            for (index_t extent : s) require_shape(extent >= 0, op, "an extent is negative: ", extent);
+        const auto whole = [&](const auto& v) {
+            for (index_t extent : v.shape) require_shape(extent >= 0, op, "an extent is negative: ", extent);
+        };
         const auto same = [&](index_t a, const char* x, index_t b, const char* y, const char* what) {
             require_shape(a == b, op, x, " has ", what, " ", a, ", ", y, " has ", b);
         };
-        same(k.shape[0], "k", q.shape[0], "q", "batch");
-        same(v.shape[0], "v", q.shape[0], "q", "batch");
+        constexpr bool views = is_view_source<Source>;
+        constexpr const char *k = views ? "k" : "the source", *v = views ? "v" : "the source";
+        whole(q);
+        if constexpr (views) {
+            whole(source.k);
+            whole(source.v);
+        }
+        whole(o);
+        same(source.batch(), k, q.shape[0], "q", "batch");
+        if constexpr (views) same(source.v.shape[0], "v", q.shape[0], "q", "batch");
         same(o.shape[0], "o", q.shape[0], "q", "batch");
-        same(k.shape[3], "k", q.shape[3], "q", "width");
-        same(v.shape[1], "v", k.shape[1], "k", "heads");
-        same(v.shape[2], "v", k.shape[2], "k", "keys");
+        same(source.key_width(), k, q.shape[3], "q", "width");
+        if constexpr (views) {
+            same(source.v.shape[1], "v", source.k.shape[1], "k", "heads");
+            same(source.v.shape[2], "v", source.k.shape[2], "k", "keys");
+        }
         same(o.shape[1], "o", q.shape[1], "q", "heads");
         same(o.shape[2], "o", q.shape[2], "q", "rows");
-        same(o.shape[3], "o", v.shape[3], "v", "width");
+        same(o.shape[3], "o", source.value_width(), v, "width");
         require_shape(G() > 0 ? H() % G() == 0 : H() == 0, op, "q has ", H(), " heads, not a multiple of the ", G(),
-                      " of k");
+                      " of ", k);
         for (std::size_t a = 0; a < 4; ++a)
             require_shape(o.strides[a] != 0 || o.shape[a] <= 1, op, "o has stride 0 on axis ", a, " of extent ",
                           o.shape[a]);
@@ -47,8 +96,13 @@ struct attention_operands {
             require_shape(!overlap(o, x), op, "o overlaps ", name, " in memory");
         };
         apart(q, "q");
-        apart(k, "k");
-        apart(v, "v");
+        if constexpr (views) {
+            apart(source.k, "k");
+            apart(source.v, "v");
+        } else if constexpr (requires { source.memory(); }) {
+            const std::span<const std::byte> held = source.memory();
+            apart(view<const std::byte, 1>{held.data(), {static_cast<index_t>(held.size())}, {1}}, "the source");
+        }
     }
 };
 

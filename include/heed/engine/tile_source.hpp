@@ -1,45 +1,51 @@
 // Where the K and V of a key tile come from.
 #pragma once
 
-#include "../core/view.hpp"
+#include "../policy/source.hpp"
 #include "attention_tile.hpp"
 
 namespace heed::inline HEED_ABI::detail {
 
-/// Brings the K and V of a key tile to where the micro-kernel can read them: a view where storage is native, else
-/// widened (or, for bf16 pairs, interleaved) into scratch, a micro-block at a time and only those that are visible.
-template <class A, class T, class Op, class TK, class TV>
+/// Brings the K and V of a key tile to where the micro-kernel can read them: straight from the source where storage is
+/// native and the tile lies in one run, else widened (or, for bf16 pairs, interleaved) into scratch, a micro-block at a
+/// time and only those that are visible.
+template <class A, class T, class Op, class Source>
 class tile_source {
 public:
     using scalar = typename Op::scalar;
     using shape = tiling<A, T>;
+    using K = typename Source::key_rows;
+    using V = typename Source::value_rows;
 
-    tile_source(const view<const TK>& k, const view<const TV>& v, index_t b, index_t g, scalar* k_scratch,
-                scalar* v_scratch)
-        : k_(k), v_(v), k_row_(k.data + b * k.strides[0] + g * k.strides[1]),
-          v_row_(v.data + b * v.strides[0] + g * v.strides[1]), k_scratch_(k_scratch), v_scratch_(v_scratch) {}
+    tile_source(const Source& source, index_t b, index_t g, scalar* k_scratch, scalar* v_scratch)
+        : source_(source), b_(b), g_(g), k_scratch_(k_scratch), v_scratch_(v_scratch) {}
 
     void open(range keys) {
         loaded_ = 0;
         tile_.keys = keys;
-        const bool whole = keys.size() % shape::keys == 0;  // the micro-kernel reads whole micro-blocks of K
-        k_native_ = false;
-        if constexpr (Op::step == 1 && std::is_same_v<TK, scalar>) {
-            k_native_ = whole && k_.strides[3] == 1;
-            if (k_native_) tile_.k = k_row_ + keys.first * k_.strides[2];
-        } else if constexpr (Op::step == 2) {
-            k_native_ = whole && k_.strides[3] == 1 && k_.shape[3] % 2 == 0 && k_.strides[2] % 2 == 0;
-            if (k_native_) tile_.k = reinterpret_cast<const scalar*>(k_row_ + keys.first * k_.strides[2]);
+        run_ = source_.run(b_, g_, keys.first);
+        const bool even = run_.keys.last >= keys.last;
+        k_native_ = v_native_ = false;
+        tile_.k = k_scratch_;
+        tile_.k_stride = depth();
+        if constexpr (std::is_same_v<K, plain_rows<typename K::storage>>) {
+            // The micro-kernel reads whole micro-blocks of K.
+            const bool whole = even && keys.size() % shape::keys == 0 && run_.k.step == 1;
+            if constexpr (Op::step == 1 && std::is_same_v<typename K::storage, scalar>) {
+                if (k_native_ = whole; k_native_) tile_.k = run_.k.data;
+            } else if constexpr (Op::step == 2) {
+                k_native_ = whole && source_.key_width() % 2 == 0 && run_.k.stride % 2 == 0;
+                if (k_native_) tile_.k = reinterpret_cast<const scalar*>(run_.k.data);
+            }
+            if (k_native_) tile_.k_stride = run_.k.stride / Op::step;
         }
-        tile_.k_stride = k_native_ ? k_.strides[2] / Op::step : depth();
-        if (!k_native_) tile_.k = k_scratch_;
-        v_native_ = false;
-        if constexpr (Op::step == 1 && std::is_same_v<TV, scalar>) {
-            v_native_ = v_.strides[3] == 1;
-            if (v_native_) tile_.v = v_row_ + keys.first * v_.strides[2];
-        }
-        tile_.v_stride = v_native_ ? v_.strides[2] : v_.shape[3];
-        if (!v_native_) tile_.v = v_scratch_;
+        tile_.v = v_scratch_;
+        tile_.v_stride = source_.value_width();
+        if constexpr (Op::step == 1 && std::is_same_v<V, plain_rows<scalar>>)
+            if (v_native_ = even && run_.v.step == 1; v_native_) {
+                tile_.v = run_.v.data;
+                tile_.v_stride = run_.v.stride;
+            }
     }
 
     void load(const tile_plan<A, T>& plan) {
@@ -56,56 +62,69 @@ public:
     const key_tile<Op>& tile() const { return tile_; }
 
     /// Whether the values of a micro-block are all finite.
-    bool finite(const visible_keys& at) const {
-        for (int c = 0; c < at.count; ++c)
-            if (!all_finite<A, T>(v_row(at.block * shape::keys + c), v_.strides[3], v_.shape[3])) return false;
+    bool finite(const visible_keys& at) {
+        for (int c = 0; c < at.count; ++c) {
+            const index_t row = row_of(at.block * shape::keys + c);
+            if (!all_finite<A, T>(run_.v, row, source_.value_width())) return false;
+        }
         return true;
     }
-    const TV* v_row(index_t key) const { return v_row_ + (tile_.keys.first + key) * v_.strides[2]; }
 
 private:
-    index_t depth() const { return ceil_div(k_.shape[3], Op::step); }
+    index_t depth() const { return ceil_div(source_.key_width(), Op::step); }
+
+    /// The row of the tile's key within run_, which is moved to the run that holds it.
+    index_t row_of(index_t key) {
+        const index_t j = tile_.keys.first + key;
+        if (!run_.keys.contains(j)) run_ = source_.run(b_, g_, j);
+        return j - run_.keys.first;
+    }
 
     void load_k(int block, int count) {
-        const index_t D = k_.shape[3];
+        const index_t D = source_.key_width();
         for (int c = 0; c < shape::keys; ++c) {
             const index_t key = block * shape::keys + c;
-            const TK* from = k_row_ + (tile_.keys.first + key) * k_.strides[2];
             auto* to = reinterpret_cast<typename Op::element*>(k_scratch_ + key * depth());
             if (c >= count) {
                 std::memset(to, 0, static_cast<std::size_t>(depth()) * sizeof(scalar));
             } else if constexpr (Op::step == 1) {
-                widen_row<A>(from, k_.strides[3], D, to);
+                const index_t row = row_of(key);
+                widen_row<A>(run_.k, row, D, to);
             } else {
-                for (index_t d = 0; d < D; ++d) std::memcpy(to + d, from + d * k_.strides[3], sizeof *to);
+                const index_t row = row_of(key);
+                const auto* from = run_.k.data + row * run_.k.stride;
+                for (index_t d = 0; d < D; ++d) std::memcpy(to + d, from + d * run_.k.step, sizeof *to);
                 if (D % 2) to[D] = 0;
             }
         }
     }
 
     void load_v(int block, int count) {
-        const index_t E = v_.shape[3];
+        const index_t E = source_.value_width();
         if constexpr (Op::step == 1) {
             for (int c = 0; c < count; ++c) {
-                const index_t key = block * shape::keys + c;
-                widen_row<A>(v_row(key), v_.strides[3], E, v_scratch_ + key * E);
+                const index_t key = block * shape::keys + c, row = row_of(key);
+                widen_row<A>(run_.v, row, E, v_scratch_ + key * E);
             }
         } else {
+            const auto at = [&](index_t key) {
+                const index_t row = row_of(key);
+                return run_.v.data + row * run_.v.stride;
+            };
             for (int c = 0; c < shape::keys; c += 2) {
                 const index_t key = block * shape::keys + c;
-                scalar* to = v_scratch_ + key / 2 * E;
-                Op::interleave(c < count ? v_row(key) : nullptr, c + 1 < count ? v_row(key + 1) : nullptr,
-                               v_.strides[3], E, to);
+                const auto* first = c < count ? at(key) : nullptr;
+                const auto* second = c + 1 < count ? at(key + 1) : nullptr;
+                Op::interleave(first, second, run_.v.step, E, v_scratch_ + key / 2 * E);
             }
         }
     }
 
-    view<const TK> k_;
-    view<const TV> v_;
-    const TK* k_row_;
-    const TV* v_row_;
+    const Source& source_;
+    index_t b_, g_;
     scalar* k_scratch_;
     scalar* v_scratch_;
+    source_run<K, V> run_{};
     key_tile<Op> tile_;
     std::uint64_t loaded_ = 0;
     bool k_native_ = false, v_native_ = false;

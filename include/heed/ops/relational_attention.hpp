@@ -102,9 +102,9 @@ void relational_attention(const Q& q, const K& k, const V& v, O&& o, const relat
     using T = accumulator<typename decltype(qs)::value_type, typename decltype(ks)::value_type,
                           typename decltype(vs)::value_type, stored, typename decltype(r.keys)::value_type,
                           typename decltype(r.values)::value_type>;
-    const detail::attention_operands<typename decltype(qs)::value_type, typename decltype(ks)::value_type,
-                                     typename decltype(vs)::value_type, stored>
-        x{qs, ks, vs, out};
+    const auto source = detail::source_of(ks, vs);
+    const detail::attention_operands<typename decltype(qs)::value_type, std::remove_const_t<decltype(source)>, stored> x{
+        qs, source, out};
     x.check(op);
     const index_t P = r.keys.shape[2];
     const auto rk = detail::for_all_heads(r.keys, {x.B(), x.G(), P, x.D()}, op, "keys");

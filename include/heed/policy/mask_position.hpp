@@ -47,9 +47,7 @@ struct chunk {
         const index_t first = detail::floor_div(w.i, size) * size;
         return {first, first + size};
     }
-    void check(const char* op) const {
-        require_argument(size >= 1, op, "chunk has size ", size, ", the least is 1");
-    }
+    void check(const char* op) const { require_argument(size >= 1, op, "chunk has size ", size, ", the least is 1"); }
 };
 
 /// floor(j / size) <= floor(i / size): causal between blocks, all visible within one.
@@ -84,6 +82,30 @@ struct first {
     constexpr explicit first(index_t keys) : n(keys) {}
     constexpr range keys(const where&) const { return {0, n}; }
     void check(const char* op) const { require_argument(n >= 0, op, "first is ", n, ", the least is 0"); }
+};
+
+/// from <= j < to: a stretch of keys, for every row. Attention over stretches that tile the keys merges to the whole.
+struct between {
+    using role = roles::mask;
+    static constexpr bool monotone = true;
+    range stretch;
+    constexpr between(index_t from, index_t to) : stretch{from, to} {}
+    constexpr range keys(const where&) const { return stretch; }
+};
+
+/// What an interval mask shows a query that stands `back` positions earlier: earlier{chunk{c}, c} is the chunk before.
+template <detail::interval_mask Mask>
+struct earlier {
+    using role = roles::mask;
+    static constexpr bool monotone = detail::monotone_mask<Mask>;
+    Mask mask;
+    index_t back;
+    constexpr earlier(const Mask& m, index_t positions) : mask(m), back(positions) {}
+    constexpr range keys(where w) const {
+        w.i -= back;
+        return mask.keys(w);
+    }
+    void check(const char* op, const extents_of_scores& s) const { detail::check_policy(mask, op, s); }
 };
 
 /// i >= position: rows from there on see every key.

@@ -4,6 +4,7 @@
 #include <span>
 
 #include "../core/view.hpp"
+#include "lanes.hpp"
 #include "mask_position.hpp"
 
 namespace heed::inline HEED_ABI {
@@ -27,9 +28,7 @@ struct document {
         const range d = at(find(w.i));
         return d.contains(w.i) && d.contains(w.j) && detail::allows(inner, within(w, d.first));
     }
-    constexpr range keys(const where& w) const
-        requires detail::interval_mask<Inner>
-    {
+    constexpr range keys(const where& w) const requires detail::interval_mask<Inner> {
         const range d = at(find(w.i));
         if (!d.contains(w.i)) return {d.last, d.last};
         const range k = inner.keys(within(w, d.first));
@@ -126,6 +125,50 @@ struct queries_where {
     }
 };
 
+/// Keys that are marked (non-zero) in marks (b, h, j), for every row; or, by `marked` false, those that are not. Axes b
+/// and h of extent 1 broadcast; keys beyond the marks are not marked, so marks may be kept while keys are appended.
+template <class T>
+struct keys_where {
+    using role = roles::mask;
+    view<const T, 3> marks;
+    bool marked;
+
+    explicit keys_where(view<const T, 3> of_keys, bool those_marked = true)
+        : marks(detail::broadcasting_but_last(of_keys)), marked(those_marked) {}
+
+    bool allows(const where& w) const { return seen(w.b, w.h, w.j); }
+    index_t next(const rows& r, index_t j) const {
+        if (r.size() <= 0) return no_key;
+        while (j < held() && !seen(r.b, r.h, j)) ++j;
+        return j < held() || !marked ? j : no_key;
+    }
+    bool full(const rows& r, range keys) const {
+        for (index_t j = keys.first; j < keys.last; ++j)
+            if (!seen(r.b, r.h, j)) return false;
+        return true;
+    }
+    lane_bits bits(const rows& r, index_t j, int n) const {
+        lane_bits out;
+        const auto all = static_cast<std::uint16_t>(detail::span_bits(0, r.size(), 16));
+        for (int c = 0; c < n; ++c) out.key[c] = seen(r.b, r.h, j + c) ? all : std::uint16_t(0);
+        return out;
+    }
+    void check(const char* op, const extents_of_scores& s) const {
+        detail::check_broadcast(marks, {s.B, s.H, held()}, op, "keys_where");
+    }
+
+private:
+    index_t held() const { return marks.shape[2]; }
+    bool seen(index_t b, index_t h, index_t j) const {
+        return (j < held() && marks.data[b * marks.strides[0] + h * marks.strides[1] + j * marks.strides[2]] != T(0)) ==
+               marked;
+    }
+};
+template <class T>
+keys_where(view<T, 3>) -> keys_where<std::remove_const_t<T>>;
+template <class T>
+keys_where(view<T, 3>, bool) -> keys_where<std::remove_const_t<T>>;
+
 /// j <= i <= last[b, g, j]: every key names the last query position that sees it [75]; last[j] >= j.
 /// The view is (B, G, M); axes of extent 1 broadcast; each of its heads serves `group` query heads.
 struct lifetime {
@@ -154,13 +197,13 @@ struct lifetime {
         const index_t* end = of(r.b, r.h);
         lane_bits out;
         for (int c = 0; c < n; ++c, ++j)
-            out.key[c] = static_cast<std::uint16_t>(detail::span_bits(
-                j - r.first, std::min(r.last - 1, end[j * last.strides[2]]) - r.first + 1, 16));
+            out.key[c] = static_cast<std::uint16_t>(
+                detail::span_bits(j - r.first, std::min(r.last - 1, end[j * last.strides[2]]) - r.first + 1, 16));
         return out;
     }
     void check(const char* op, const extents_of_scores& s) const {
-        require_shape(last.shape[0] == 1 || last.shape[0] == s.B, op, "lifetime has batch ", last.shape[0],
-                      ", q has ", s.B);
+        require_shape(last.shape[0] == 1 || last.shape[0] == s.B, op, "lifetime has batch ", last.shape[0], ", q has ",
+                      s.B);
         require_shape(group >= 1 && (last.shape[1] == 1 || last.shape[1] * group == s.H), op, "lifetime has ",
                       last.shape[1], " heads of ", group, " query heads each, q has ", s.H);
         require_shape(last.shape[2] == s.M, op, "lifetime has ", last.shape[2], " keys, k has ", s.M);
@@ -180,7 +223,8 @@ enum class token_type : unsigned char {
     window   // `reach` more tokens
 };
 
-/// last[j] for `lifetime`: the last position that sees key j. A local token with no global one behind it lives for ever.
+/// last[j] for `lifetime`: the last position that sees key j. A local token with no global one behind it lives for
+/// ever.
 inline void token_lifetimes(std::span<const token_type> types, index_t reach, std::span<index_t> last) {
     require_shape(types.size() == last.size(), "token_lifetimes", "there are ", types.size(), " types and ",
                   last.size(), " results");

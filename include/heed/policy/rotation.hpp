@@ -1,8 +1,9 @@
 // Rotations: how rotary position embedding pairs channels, and by which angles the pairs turn.
 //
-//   angle = position * frequency(pair)        theta{base}, frequencies{per_pair}
+//   angle = position * frequency(pair)        theta{base}, frequencies{per_pair}, rope_scaling.hpp
 //   cos, sin from a table                     rotary_cache{cos, sin}
-// The position of token n is n + offset (position.hpp), or positions{ids}.
+// The position of token n is n + offset (position.hpp), or positions{ids}, or positions_by{f}. Angles with a member
+// magnitude(position, pair, width) also stretch the pair (xpos.hpp).
 #pragma once
 
 #include <cmath>
@@ -51,7 +52,7 @@ struct theta {
     }
 };
 
-/// frequency(pair) = per_pair[pair]: any other schedule (interpolated, NTK-aware, YaRN, xPos).
+/// frequency(pair) = per_pair[pair]: any other schedule.
 struct frequencies {
     using role = roles::angles;
     std::span<const double> per_pair;  // width / 2
@@ -92,6 +93,16 @@ struct positions {
 template <class I>
 positions(view<I, 2>) -> positions<std::remove_const_t<I>>;
 
+/// Token n of every sequence stands at position at(n).
+template <class F>
+struct positions_by {
+    using role = roles::positions;
+    static constexpr bool same_in_batch = true;
+    F at;
+    explicit positions_by(const F& f) : at(f) {}
+    index_t operator()(index_t, index_t n) const { return at(n); }
+};
+
 namespace detail {
 
 // Cosines and sines of so many tokens and pairs are held at once, on the stack and in L1: heads are far apart in
@@ -114,19 +125,27 @@ public:
     static constexpr bool by_token = false;
     T cos[tokens_at_once][pairs_at_once], sin[tokens_at_once][pairs_at_once];
 
-    turns(const Angles& angles, range pairs, index_t width) noexcept : count_(pairs.size()) {
-        for (index_t p = 0; p < count_; ++p) frequency_[p] = angles.frequency(pairs.first + p, width);
+    turns(const Angles& angles, range pairs, index_t width) noexcept : angles_(angles), pairs_(pairs), width_(width) {
+        for (index_t p = 0; p < pairs.size(); ++p) frequency_[p] = angles.frequency(pairs.first + p, width);
     }
     void fill(index_t place, index_t, index_t, index_t position) noexcept {
-        for (index_t p = 0; p < count_; ++p) {
-            const double angle = static_cast<double>(position) * frequency_[p];
-            cos[place][p] = static_cast<T>(std::cos(angle));
-            sin[place][p] = static_cast<T>(std::sin(angle));
+        for (index_t p = 0; p < pairs_.size(); ++p) {
+            const double angle = static_cast<double>(position) * frequency_[p], size = magnitude(position, p);
+            cos[place][p] = static_cast<T>(size * std::cos(angle));
+            sin[place][p] = static_cast<T>(size * std::sin(angle));
         }
     }
 
 private:
-    index_t count_;
+    double magnitude([[maybe_unused]] index_t position, [[maybe_unused]] index_t p) const noexcept {
+        if constexpr (requires { angles_.magnitude(position, p, width_); })
+            return angles_.magnitude(position, pairs_.first + p, width_);
+        else
+            return 1;
+    }
+    const Angles& angles_;
+    range pairs_;
+    index_t width_;
     double frequency_[pairs_at_once];
 };
 

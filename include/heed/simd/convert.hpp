@@ -1,9 +1,10 @@
-// Storage to arithmetic and back: bf16, f16, float, double rows to packs of the accumulation type.
+// Storage to arithmetic and back: bf16, f16, float, double rows to packs of the accumulation type; signed bytes too.
 //
 // Widening is exact; narrowing rounds to nearest even and keeps NaN and inf.
 #pragma once
 
 #include "../core/half.hpp"
+#include "../core/range.hpp"
 #include "pack.hpp"
 
 namespace heed::inline HEED_ABI {
@@ -22,15 +23,22 @@ HEED_INLINE P widen(const S* p) {
                 return P(typename P::raw_type(_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16))));
             } else if constexpr (std::is_same_v<S, f16>) {
                 return P(typename P::raw_type(_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))));
+            } else if constexpr (std::is_same_v<S, std::int8_t>) {
+                const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+                return P(typename P::raw_type(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(x))));
             }
         }
 #elif defined(__AVX2__) && defined(__F16C__)
         if constexpr (P::size == 8 && std::is_same_v<T, float>) {
-            const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-            if constexpr (std::is_same_v<S, bf16>)
+            if constexpr (std::is_same_v<S, bf16>) {
+                const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
                 return P(typename P::raw_type(_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(x), 16))));
-            else if constexpr (std::is_same_v<S, f16>)
-                return P(typename P::raw_type(_mm256_cvtph_ps(x)));
+            } else if constexpr (std::is_same_v<S, f16>) {
+                return P(typename P::raw_type(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))));
+            } else if constexpr (std::is_same_v<S, std::int8_t>) {
+                const __m128i x = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+                return P(typename P::raw_type(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x))));
+            }
         }
 #endif
         alignas(64) T at[P::size];
@@ -91,6 +99,25 @@ void narrow_row(const T* from, index_t n, S* to, index_t stride) {
     if (stride == 1)
         for (; i + width <= n; i += width) narrow(to + i, load<P>(from + i));
     for (; i < n; ++i) to[i * stride] = static_cast<S>(from[i]);
+}
+
+/// n elements of storage type S, `stride` apart, to contiguous elements of storage type R. Between equal types the bits
+/// are copied.
+template <class A, class S, class R>
+void convert_row(const S* from, index_t stride, index_t n, R* to) {
+    if constexpr (std::is_same_v<S, R>) {
+        if (stride == 1) std::copy_n(from, n, to);
+        else
+            for (index_t i = 0; i < n; ++i) to[i] = from[i * stride];
+    } else {
+        constexpr index_t at_once = 64;
+        accumulator<S, R> numbers[at_once];
+        for (index_t i = 0; i < n; i += at_once) {
+            const index_t count = std::min(n - i, at_once);
+            widen_row<A>(from + i * stride, stride, count, numbers);
+            narrow_row<A>(numbers, count, to + i, 1);
+        }
+    }
 }
 
 /// Whether n elements of storage type S, `stride` apart, hold neither inf nor NaN.

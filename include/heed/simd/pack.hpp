@@ -189,6 +189,17 @@ HEED_INLINE T reduce_add(const pack<T, A>& x) {
     return sum;
 }
 
+/// x, kept in a register: a value that several operations share is loaded once, which compilers may not see.
+template <class T, class A>
+HEED_INLINE pack<T, A> pinned(pack<T, A> x) {
+#if defined(__GNUC__) && defined(__AVX512F__)
+    asm("" : "+v"(x.raw.data));
+#elif defined(__GNUC__) && defined(__SSE2__)
+    asm("" : "+x"(x.raw.data));
+#endif
+    return x;
+}
+
 /// Lane l of the result is bit l of `bits`.
 template <class T, class A>
 HEED_INLINE pack_mask<T, A> mask_of_bits(std::uint32_t bits) {

@@ -1,4 +1,4 @@
-// Transposing in registers: L x L tiles, and K columns of L rows, L the lanes of a pack.
+// Across the lanes of packs: transposing L x L tiles, K columns of L rows, and the sums of L packs, L their lanes.
 #pragma once
 
 #include "pack.hpp"
@@ -71,6 +71,58 @@ HEED_INLINE void load_columns(const T* p, index_t row_stride, pack<T, A> (&x)[K]
     for (int r = 0; r < L; ++r)
         for (int k = 0; k < K; ++k) at[k][r] = p[r * row_stride + k];
     for (int k = 0; k < K; ++k) x[k] = load_aligned<P>(at[k]);
+}
+
+/// Lane l is lane l ^ C of x, C < 4.
+template <int C, class T, class A>
+HEED_INLINE pack<T, A> exchange(const pack<T, A>& x) {
+    using P = pack<T, A>;
+    static_assert(0 <= C && C < 4);
+    if constexpr (C == 0) return x;
+#if defined(__AVX512F__)
+    if constexpr (has_avx512<A> && sizeof(T) == 4) {
+        constexpr int order = C | (C ^ 1) << 2 | (C ^ 2) << 4 | (C ^ 3) << 6;
+        return P(typename P::raw_type(_mm512_permute_ps(x.raw, order)));
+    }
+#endif
+    alignas(64) T from[P::size], to[P::size];
+    store_aligned(from, x);
+    for (std::size_t l = 0; l < P::size; ++l) to[l] = from[(l ^ C) % P::size];
+    return load_aligned<P>(to);
+}
+
+/// Lane i is the sum of the lanes of x[i].
+template <class T, class A>
+HEED_INLINE pack<T, A> lane_sums(const pack<T, A> (&x)[static_cast<std::size_t>(lanes<T, A>)]) {
+    using P = pack<T, A>;
+    constexpr int L = lanes<T, A>;
+#if defined(__AVX512F__)
+    if constexpr (has_avx512<A> && sizeof(T) == 4) {
+        // Halves of pairs are added while they are interleaved: 16 packs become 8, 4 (by quarter), 2 and 1.
+        const auto wide = [](__m512 v) { return _mm512_castps_pd(v); };
+        const auto back = [](__m512d v) { return _mm512_castpd_ps(v); };
+        __m512 a[8], b[4], c[2];
+        unroll<8>([&](auto i) HEED_INLINE_LAMBDA {
+            const __m512 p = x[2 * i].raw, q = x[2 * i + 1].raw;
+            a[i] = _mm512_add_ps(_mm512_unpacklo_ps(p, q), _mm512_unpackhi_ps(p, q));
+        });
+        unroll<4>([&](auto i) HEED_INLINE_LAMBDA {
+            const __m512d p = wide(a[2 * i]), q = wide(a[2 * i + 1]);
+            b[i] = _mm512_add_ps(back(_mm512_unpacklo_pd(p, q)), back(_mm512_unpackhi_pd(p, q)));
+        });
+        const auto quarters = [](__m512 p, __m512 q) HEED_INLINE_LAMBDA {
+            return _mm512_add_ps(_mm512_shuffle_f32x4(p, q, 0x88), _mm512_shuffle_f32x4(p, q, 0xdd));
+        };
+        unroll<2>([&](auto i) HEED_INLINE_LAMBDA { c[i] = quarters(b[2 * i], b[2 * i + 1]); });
+        return P(typename P::raw_type(quarters(c[0], c[1])));
+    }
+#endif
+    P y[L];
+    unroll<L>([&](auto i) HEED_INLINE_LAMBDA { y[i] = x[i]; });
+    transpose(y);
+    for (int n = L / 2; n > 0; n /= 2)
+        for (int i = 0; i < n; ++i) y[i] += y[i + n];
+    return y[0];
 }
 
 }  // namespace heed::inline HEED_ABI

@@ -7,7 +7,10 @@
 //   factor(row)             what the row's numbers are still to be multiplied by; has_factor tells whether it is not 1
 //   contiguous()            whether load may be called: elements of a row are neighbours
 //   number(row, d)          one element, whatever the layout, its factor included
-// A factor per row stays out of the products: a key's multiplies its logit, a value's its weight.
+//   from(row)               the same rows, counted from `row` on
+//   address(row), bits      where a row starts and bits an element takes, to ask for it ahead of time
+// A factor per row stays out of the products: a key's multiplies its logit, a value's its weight. Formats with a factor
+// are contiguous and hold finite numbers only.
 #pragma once
 
 #include "convert.hpp"
@@ -19,6 +22,7 @@ template <class S>
 struct plain_rows {
     using storage = S;
     static constexpr bool has_factor = false;
+    static constexpr int bits = 8 * sizeof(S);
     const S* data = nullptr;
     index_t stride = 0;
     index_t step = 1;
@@ -36,11 +40,15 @@ struct plain_rows {
     HEED_INLINE float factor(index_t) const { return 1; }
     bool contiguous() const { return step == 1; }
     double number(index_t row, index_t d) const { return static_cast<double>(data[row * stride + d * step]); }
-    const void* address(index_t row) const { return data + row * stride; }
+    HEED_INLINE const void* address(index_t row) const { return data + row * stride; }
+    plain_rows from(index_t row) const { return {data + row * stride, stride, step}; }
 };
 
+template <class Rows>
+concept row_format = requires { Rows::has_factor; };
+
 /// Row `row` as n contiguous T.
-template <class A, class Rows, class T>
+template <class A, row_format Rows, class T>
 void widen_row(const Rows& rows, index_t row, index_t n, T* to) {
     using P = pack<T, A>;
     constexpr auto width = static_cast<index_t>(P::size);
@@ -63,7 +71,7 @@ void widen_row(const Rows& rows, index_t row, index_t n, T* to) {
 }
 
 /// Whether the first n elements of a row hold neither inf nor NaN.
-template <class A, class T, class Rows>
+template <class A, class T, row_format Rows>
 bool all_finite(const Rows& rows, index_t row, index_t n) {
     using P = pack<T, A>;
     constexpr auto width = static_cast<index_t>(P::size);

@@ -66,6 +66,16 @@ void pack_panel(const Rows& rows, index_t n, index_t depth, index_t width, T* pa
     }
 }
 
+/// Calls f(row) for each of the first n rows of a panel, in place by way of `row`, which has room for one.
+template <class T, class F>
+void map_panel_rows(T* panel, index_t width, index_t n, index_t depth, T* row, const F& f) {
+    for (index_t l = 0; l < n; ++l) {
+        for (index_t t = 0; t < depth; ++t) row[t] = panel[t * width + l];
+        f(row);
+        for (index_t t = 0; t < depth; ++t) panel[t * width + l] = row[t];
+    }
+}
+
 /// Writes panel[t][l] * factor[l] to row_l[t] of storage S, for l < n and t < depth.
 template <class A, class T, class S>
 void unpack_panel(const T* panel, index_t width, const T* factor, index_t n, index_t depth, S* rows, index_t row_stride,

@@ -1,0 +1,129 @@
+// heed_test: O1
+// Attention that waits [22], against the masks it amounts to.
+#include <heed/heed.hpp>
+
+#include "any_mask.hpp"
+#include "compare.hpp"
+#include "random.hpp"
+
+using namespace test;
+
+namespace {
+
+constexpr index_t B = 2, H = 4, G = 2, D = 16, E = 8, c = 4;
+constexpr leaves_first rules[] = {leaves_first::oldest, leaves_first::least_recently_attended,
+                                  leaves_first::least_frequently_attended};
+
+struct input {
+    index_t N;
+    tensor<float> q, k, v;
+    explicit input(index_t n)
+        : N(n),
+          q(normal<float>({B, H, N, D}, 1, 1.5)),
+          k(normal<float>({B, G, N, D}, 2)),
+          v(normal<float>({B, G, N, E}, 3)) {}
+
+    tensor<float> stream(attendre<float> run, const any_mask& mask = everything{}) const {
+        tensor<float> o({B, H, N, E});
+        index_t written = 0;
+        const auto next = [&](range rows) {
+            EXPECT_EQ(rows.first, written);  // every query once, in the order of the input
+            written = rows.last;
+        };
+        for (index_t first = 0; first < N; first += c) {
+            const range chunk{first, std::min(first + c, N)};
+            next(run.step(slice(q.v(), 2, chunk), slice(k.v(), 2, chunk), slice(v.v(), 2, chunk), o, mask));
+            EXPECT_LE(run.memory().keys(1, 1), std::max<index_t>(c, run.memory().capacity()));
+        }
+        next(run.flush(o, mask));
+        EXPECT_EQ(written, N);
+        return o;
+    }
+    attendre<float> make(index_t capacity, index_t delay, leaves_first rule, index_t top = 0) const {
+        return attendre<float>({B, G, D, E}, H, capacity, delay, rule, top);
+    }
+    testing::AssertionResult is(const tensor<float>& o, std::function<bool(index_t, index_t)> visible) const {
+        return attends(o, q, k, v, [&](auto real) {
+            ref::options<decltype(real)> with;
+            with.visible = [&](index_t, index_t, index_t, index_t i, index_t j) { return visible(i, j); };
+            return with;
+        });
+    }
+};
+
+TEST(attendre, limits) {
+    const input x(23);
+    for (leaves_first rule : rules)
+        for (index_t top : {0, 3}) {
+            EXPECT_TRUE(x.is(x.stream(x.make(24, 23, rule, top)), [](index_t, index_t) { return true; }));
+            EXPECT_TRUE(x.is(x.stream(x.make(24, 0, rule, top)), [](index_t i, index_t j) { return j / c <= i / c; }));
+            EXPECT_TRUE(
+                x.is(x.stream(x.make(24, 0, rule, top), causal{}), [](index_t i, index_t j) { return j <= i; }));
+        }
+}
+
+TEST(attendre, first_in_first_out_is_a_band_of_chunks) {
+    const input x(40);
+    for (index_t chunks : {1, 3})
+        for (index_t delay : {0, 1, 2, 10})
+            EXPECT_TRUE(x.is(x.stream(x.make(chunks * c, delay * c, leaves_first::oldest)),
+                             [&](index_t i, index_t j) {
+                                 const index_t now = std::min(i / c + delay, x.N / c - 1);
+                                 return now - chunks < j / c && j / c <= now;
+                             }))
+                << chunks << " " << delay;
+}
+
+/// A key that every query looks at stays under LRA and LFA, and leaves a FIFO memory.
+TEST(attendre, what_is_attended_stays) {
+    input x(60);
+    for (index_t b = 0; b < B; ++b)
+        for (index_t h = 0; h < H; ++h)
+            for (index_t i = 0; i < 60; ++i) x.q(b, h, i, 0) = 20;
+    for (index_t b = 0; b < B; ++b)
+        for (index_t g = 0; g < G; ++g) x.k(b, g, 5, 0) = 20;
+    for (leaves_first rule : rules)
+        for (index_t top : {0, 1}) {
+            auto run = x.make(3 * c, 0, rule, top);
+            tensor<float> o({B, H, 60, E});
+            for (index_t first = 0; first < 60; first += c) {
+                const range chunk{first, first + c};
+                run.step(slice(x.q.v(), 2, chunk), slice(x.k.v(), 2, chunk), slice(x.v.v(), 2, chunk), o,
+                         any_mask(everything{}));
+            }
+            const index_t* at = run.memory().positions(1, 1);
+            const bool stays = std::find(at, at + run.memory().keys(1, 1), 5) != at + run.memory().keys(1, 1);
+            // By weight every key is attended a little, in every chunk: LRA then is FIFO.
+            const bool should = rule == leaves_first::least_frequently_attended ||
+                                (rule == leaves_first::least_recently_attended && top == 1);
+            EXPECT_EQ(stays, should) << static_cast<int>(rule) << " " << top;
+        }
+}
+
+TEST(attendre, errors_change_nothing) {
+    const input x(8);
+    auto run = x.make(4, 4, leaves_first::oldest);
+    tensor<float> o({B, H, 8, E}), short_o({B, H, 3, E});
+    const any_mask mask(everything{});
+    const auto chunk = [&](const tensor<float>& t, index_t first, index_t last) {
+        return slice(t.v(), 2, {first, last});
+    };
+    const auto step = [&](range q, range k, range v, tensor<float>& to) {
+        return run.step(chunk(x.q, q.first, q.last), chunk(x.k, k.first, k.last), chunk(x.v, v.first, v.last), to,
+                        mask);
+    };
+    EXPECT_THROW(step({0, 5}, {0, 5}, {0, 5}, o), argument_error);  // more than the capacity
+    EXPECT_THROW(step({0, 3}, {0, 4}, {0, 4}, o), shape_error);
+    EXPECT_THROW(step({0, 4}, {0, 4}, {0, 3}, o), shape_error);
+    EXPECT_EQ(run.memory().keys(0, 0), 0);
+    EXPECT_EQ(step({0, 4}, {0, 4}, {0, 4}, o), (range{0, 0}));
+    EXPECT_THROW(step({4, 8}, {4, 8}, {4, 8}, short_o), shape_error);
+    EXPECT_EQ(run.memory().end(0), 4);
+    EXPECT_EQ(step({4, 8}, {4, 8}, {4, 8}, o), (range{0, 4}));
+    EXPECT_THROW(run.flush(short_o, mask), shape_error);
+    EXPECT_EQ(run.flush(o, mask), (range{4, 8}));
+    EXPECT_EQ(run.flush(o, mask), (range{8, 8}));
+    EXPECT_THROW((attendre<float>({B, G, D, E}, H, 4, 4, leaves_first::oldest, -1)), argument_error);
+}
+
+}  // namespace
