@@ -1,58 +1,65 @@
-// heed_bench: attention, measured against others.
+// heed_bench: heed, measured against others.
 //
-//   heed_bench            the full suite            (all flags of Google Benchmark work)
-//   heed_bench --short    minutes instead
-//   heed_bench --bars     what heed promises, against what it does
+//   heed_bench                  the full suite            (all flags of Google Benchmark work)
+//   heed_bench --short          minutes instead
+//   heed_bench --bars[=name]    what heed promises, against what it does; all of it, or what has `name` in its name
 #include <benchmark/benchmark.h>
 
-#include <cstdio>
+#include <algorithm>
+#include <optional>
 #include <regex>
 
-#include "bars.hpp"
 #include "support/clock.hpp"
+#include "support/families.hpp"
 #include "support/machine.hpp"
 #include "support/reporter.hpp"
-#include "support/workbench.hpp"
 
 namespace bench {
 namespace {
 
-void run(benchmark::State& state, const suite_row& row) {
-    static workbench bench;
-    const checked_job& job = bench.ready(row);
-    if (!job.wrong.empty()) {
-        state.SkipWithError(job.wrong.c_str());
+/// Makes a measurement ready, once for all its repetitions, which come in a row.
+const prepared& ready(const measurement& what) {
+    static std::string name;
+    static prepared last;
+    if (name != what.name) {
+        last = {};  // before the next one takes its memory
+        last = what.ready();
+        name = what.name;
+    }
+    return last;
+}
+
+void run(benchmark::State& state, const measurement& what) {
+    const prepared& call = ready(what);
+    if (!call.wrong.empty()) {
+        state.SkipWithError(call.wrong.c_str());
         return;
     }
-    const problem& p = row.what;
-    const double start = now(p.threads);
-    for (auto _ : state) job.run();
-    const double seconds = (now(p.threads) - start) / static_cast<double>(state.iterations());
-
-    const machine& m = this_machine();
-    const int threads = std::min(p.threads, machine::most_threads);
-    const double peak = p.type == dtype::f64 ? m.f64[threads] : m.f32[threads];
-    const double flops = p.flops(job.area) / seconds, bytes = p.bytes() / seconds;
-    state.counters["seconds"] = seconds;
-    state.counters["FLOPS"] = flops;
-    state.counters["of_peak"] = flops / peak;
-    state.counters["bytes_per_second"] = bytes;
-    state.counters["of_bandwidth"] = bytes / m.bandwidth[threads];
-    state.counters["area"] = job.area;
+    const double start = now(what.threads);
+    for (auto _ : state) call.run();
+    const rates r = rates_of(call, what.threads, (now(what.threads) - start) / static_cast<double>(state.iterations()));
+    state.counters["seconds"] = r.seconds;
+    state.counters["FLOPS"] = r.flops;
+    state.counters["of_peak"] = r.of_peak;
+    state.counters["bytes_per_second"] = r.bytes;
+    state.counters["of_bandwidth"] = r.of_bandwidth;
+    for (const auto& [name, value] : call.columns) state.counters[name] = value;
 }
 
 /// How many rows the filter leaves, for the progress column.
-std::size_t matching(const std::vector<suite_row>& rows, std::string filter) {
+std::size_t matching(const std::vector<measurement>& rows, std::string filter) {
     if (filter.empty() || filter == "all") filter = ".";
     const bool without = filter[0] == '-';
     const std::regex wanted(filter.substr(without ? 1 : 0), std::regex::extended);
-    return static_cast<std::size_t>(std::count_if(rows.begin(), rows.end(), [&](const suite_row& row) {
-        return std::regex_search(row.name(), wanted) != without;
+    return static_cast<std::size_t>(std::count_if(rows.begin(), rows.end(), [&](const measurement& row) {
+        return std::regex_search(row.name, wanted) != without;
     }));
 }
 
 struct arguments {
-    bool is_short = false, bars = false, list = false, own_format = true;
+    length extent = length::whole;
+    std::optional<std::string_view> bars;  // which
+    bool list = false, own_format = true;
     std::vector<char*> rest;
 
     arguments(int argc, char** argv) {
@@ -64,9 +71,11 @@ struct arguments {
         for (int a = 1; a < argc; ++a) {
             const std::string_view flag = argv[a];
             if (flag == "--short")
-                is_short = true;
+                extent = length::brief;
             else if (flag == "--bars")
-                bars = true;
+                bars = "";
+            else if (flag.starts_with("--bars="))
+                bars = flag.substr(flag.find('=') + 1);
             else
                 rest.push_back(argv[a]);
             list |= flag.starts_with("--benchmark_list_tests") || flag == "--help";
@@ -77,14 +86,14 @@ struct arguments {
 
 int main_of(int argc, char** argv) {
     arguments given(argc, argv);
-    if (given.bars) return print_bars();
+    if (given.bars) return print_bars(*given.bars);
     int count = static_cast<int>(given.rest.size());
     benchmark::Initialize(&count, given.rest.data());
     if (benchmark::ReportUnrecognizedArguments(count, given.rest.data())) return 1;
 
-    const auto rows = given.is_short ? short_suite() : full_suite();
-    for (const suite_row& row : rows)
-        benchmark::RegisterBenchmark(row.name().c_str(), run, row)->Unit(benchmark::kMillisecond);
+    const auto rows = suite(given.extent);
+    for (const measurement& row : rows)
+        benchmark::RegisterBenchmark(row.name.c_str(), run, row)->Unit(benchmark::kMillisecond);
     if (!given.list) {
         const machine& m = this_machine();
         benchmark::AddCustomContext("fma_peak_f32", std::to_string(m.f32[1]));

@@ -3,16 +3,20 @@
 #   rate     GFLOP/s against N, a line per contestant   (f32, D 64, one thread)
 #   masks    time(mask) / time(full) against area       (f32, D 64, heed)
 #   types    GFLOP/s against N, a line per storage type (D 128, heed)
+#   decode   time per token against M, a line per cache and per storage type (D 128, two threads)
 set -eu
-[ $# -ge 2 ] || { sed -n '2,5s/^# *//p' "$0"; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,6s/^# *//p' "$0"; exit 2; }
 json=$1 out=$2 format=${3:-svg}
 command -v gnuplot >/dev/null || { echo "plot.sh: no gnuplot here"; exit 1; }
 mkdir -p "$out"
 data=$(mktemp -d)
 trap 'rm -rf "$data"' EXIT
 
-# A row of the table: mask type d n m h g threads contestant FLOPS of_peak area seconds
-awk '
+# A file for each family, its rows those of the table:
+#   attention  mask type d n m h g threads contestant FLOPS seconds area
+#   decode     cache type d m h g threads contestant FLOPS seconds
+touch "$data/attention" "$data/decode"
+awk -v folder="$data" '
     /^ *"[A-Za-z_]+":/ {
         key = $0; sub(/^ *"/, "", key); sub(/".*/, "", key)
         value = $0; sub(/^[^:]*: */, "", value); sub(/,$/, "", value); gsub(/"/, "", value)
@@ -20,25 +24,25 @@ awk '
     }
     /^ *}/ {
         single = field["run_type"] == "iteration" && field["repetitions"] <= 1
-        if ((field["aggregate_name"] == "median" || single) && "FLOPS" in field) {
+        if ((field["aggregate_name"] == "median" || single) && "seconds" in field) {
             parts = split(field["run_name"], part, "/")
-            for (x = 4; x < parts; ++x) sub(/.*:/, "", part[x])
-            for (x = 2; x <= parts; ++x) printf "%s ", part[x]
-            print field["FLOPS"], field["of_peak"], field["area"], field["seconds"]
+            row = ""
+            for (x = 2; x <= parts; ++x) { if (x < parts) sub(/.*:/, "", part[x]); row = row part[x] " " }
+            print row field["FLOPS"], field["seconds"], field["area"] >(folder "/" part[1])
         }
         delete field
-    }' "$json" >"$data/rows"
-[ -s "$data/rows" ] || { echo "plot.sh: no rows in $json"; exit 1; }
+    }' "$json"
+[ -s "$data/attention" ] || [ -s "$data/decode" ] || { echo "plot.sh: no rows in $json"; exit 1; }
 peak=$(sed -n 's/.*"fma_peak_f32": "\([0-9.]*\)".*/\1/p' "$json")
 date=$(sed -n 's/.*"date": "\([0-9-]*\)T.*/\1/p' "$json")
 
-# A file of "N GFLOP/s" for each line of a plot, in the order of the table.
-lines_of() {  # plot, filter and label in terms of the fields of a row
-    awk -v folder="$data" -v plot="$1" "$2"' {
-        label = '"$3"'
+# A file of points for each line of a plot, in the order of the table.
+lines_of() {  # plot, family; filter, label, x and y in terms of the fields of a row
+    awk -v folder="$data" -v plot="$1" "$3"' {
+        label = '"$4"'
         if (!(label in seen)) { seen[label] = 1; print label >(folder "/" plot ".labels") }
-        print $4, $10 / 1e9 >(folder "/" plot "." label)
-    }' "$data/rows"
+        print '"$5, $6"' >(folder "/" plot "." label)
+    }' "$data/$2"
     [ -f "$data/$1.labels" ] || : >"$data/$1.labels"
     while read -r label; do sort -u -k1,1n -o "$data/$1.$label" "$data/$1.$label"; done <"$data/$1.labels"
 }
@@ -47,7 +51,7 @@ draw_lines() {  # plot
     while read -r label; do
         curves="$curves, '$data/$1.$label' with linespoints linewidth 2 pointtype 7 pointsize 0.5 title '$label'"
     done <"$data/$1.labels"
-    [ -n "$curves" ] && printf 'plot %s\n' "${curves#, }"
+    [ -z "$curves" ] || printf 'plot %s\n' "${curves#, }"
 }
 size=$([ "$format" = png ] && echo 1000,420 || echo 900,380)
 head_of_plot() {  # name
@@ -63,12 +67,14 @@ set linetype 2 linecolor rgb "#7f8c8d"
 set linetype 3 linecolor rgb "#2980b9"
 set linetype 4 linecolor rgb "#27ae60"
 set linetype 5 linecolor rgb "#8e44ad"
+set linetype 6 linecolor rgb "#d68910"
+set linetype 7 linecolor rgb "#17202a"
 END
 }
 
 # Two panels, full and causal, with the peak as a line.
 by_length() {  # name, filter, label, title
-    for mask in full causal; do lines_of "$1_$mask" '$1 == "'$mask'" && '"$2" "$3"; done
+    for mask in full causal; do lines_of "$1_$mask" attention '$1 == "'$mask'" && '"$2" "$3" '$4' '$10 / 1e9'; done
     top=$(cat "$data/$1"_*.* | awk -v most="${peak:-0}e-9" '$2 + 0 > most + 0 { most = $2 } END { print 1.05 * most }')
     {
         head_of_plot "$1"
@@ -84,6 +90,25 @@ by_length() {  # name, filter, label, title
         echo "unset multiplot"
     } | gnuplot
 }
+# Two panels: the caches that hold float, heed and rivals; what heed holds of each type.
+decoding() {  # name, title
+    lines_of "$1_caches" decode '$2 == "f32" && $7 == 2' '$8 == "heed" ? $1 : $8' '$4' '$10 * 1e3'
+    lines_of "$1_types" decode '$1 ~ /contiguous|per_channel|hadamard/ && $8 == "heed" && $7 == 2' \
+        '$2 ($1 == "contiguous" ? "" : "_" $1)' '$4' '$10 * 1e3'
+    {
+        head_of_plot "$1"
+        echo "set multiplot layout 1,2 title '$2, $date'"
+        echo "set logscale xy 2; set xlabel 'M'; set ylabel 'ms a token'; set key outside bottom horizontal"
+        echo "set title 'float caches'"
+        draw_lines "$1_caches"
+        echo "set title 'heed by type'"
+        draw_lines "$1_types"
+        echo "unset multiplot"
+    } | gnuplot
+}
+[ ! -s "$data/decode" ] || decoding decode 'a query of 32 heads over 8, D 128, two threads'
+[ -s "$data/attention" ] || { ls "$out"; exit; }
+
 one='$8 == 1 && $4 == $5'
 by_length rate "\$2 == \"f32\" && \$3 == 64 && $one" '$9' 'f32, D 64, one thread (thin line: FMA peak)'
 by_length types "\$9 == \"heed\" && \$3 == 128 && $one" '$2' 'heed by type, D 128, one thread (thin line: f32 FMA peak)'
@@ -91,7 +116,7 @@ by_length types "\$9 == \"heed\" && \$3 == 128 && $one" '$2' 'heed by type, D 12
 # Time of a head by mask, over that of full at the same length; full is taken at any number of heads.
 awk '
     $2 == "f32" && $3 == 64 && $8 == 1 && $9 == "heed" && $4 == $5 {
-        time = $13 / $6
+        time = $11 / $6
         if ($1 == "full") full[$4] = time
         else { name[++count] = $1; n[count] = $4; area[count] = $12 / ($4 * $4); took[count] = time }
     }
@@ -101,7 +126,7 @@ awk '
                 kind = name[x] ~ /^block_sparse/ ? "blocks" : "masks"
                 if (kind == "blocks" || n[x] == 8192) print area[x], took[x] / full[n[x]], name[x], kind
             }
-    }' "$data/rows" | sort -g | awk '$4 == "masks" && ++count % 2 { $4 = "above" } { print }' >"$data/masks"
+    }' "$data/attention" | sort -g | awk '$4 == "masks" && ++count % 2 { $4 = "above" } { print }' >"$data/masks"
 size=$([ "$format" = png ] && echo 1000,620 || echo 900,560)
 {
     head_of_plot masks

@@ -62,28 +62,6 @@ double typical_best(int windows, const Window& window) {
     return rates[static_cast<std::size_t>(std::min(windows, 5) / 2)];
 }
 
-double read_rate(int workers, int windows) {
-    const long cache = ::sysconf(_SC_LEVEL3_CACHE_SIZE);
-    const auto bytes = std::clamp<index_t>(4 * static_cast<index_t>(cache), index_t(64) << 20, index_t(512) << 20);
-    std::vector<float> buffer(static_cast<std::size_t>(bytes) / sizeof(float), 1.0f);
-    threads pool(workers);
-    const auto part = static_cast<index_t>(buffer.size()) / workers / 1024 * 1024;
-    return typical_best(windows, [&] {
-        return rate(pool, 0, [&](index_t w) {
-            using P = pack<float>;
-            constexpr index_t L = P::size;
-            P sum[8];
-            for (P& s : sum) s = P(0.0f);
-            const float* from = buffer.data() + w * part;
-            for (index_t i = 0; i < part; i += 8 * L)
-                unroll<8>([&](auto c) HEED_INLINE_LAMBDA { sum[c] = sum[c] + load<P>(from + i + c * L); });
-            for (int c = 1; c < 8; ++c) sum[0] = sum[0] + sum[c];
-            keep(sum[0]);
-            return static_cast<double>(part) * sizeof(float);
-        });
-    });
-}
-
 }  // namespace
 
 template <class T>
@@ -101,13 +79,46 @@ double fma_rate(int workers, double seconds_per_window, int windows) {
 template double fma_rate<float>(int, double, int);
 template double fma_rate<double>(int, double, int);
 
+namespace {
+
+// A core reads from four places at once, two loads each: its prefetchers follow several streams, and stop at page ends.
+using P = pack<float>;
+constexpr index_t places = 4, loads = 2 * places, step = 2 * P::size;  // floats
+
+}  // namespace
+
+read_stream::read_stream(index_t bytes, int threads)
+    : pool_(threads),
+      stretch_(ceil_div(bytes, static_cast<index_t>(sizeof(float)) * threads * places * step) * step),
+      memory_(static_cast<std::size_t>(threads * places * stretch_) * sizeof(float)) {
+    std::fill_n(reinterpret_cast<float*>(memory_.data()), threads * places * stretch_, 1.0f);
+}
+
+double read_stream::rate() {
+    return bench::rate(pool_, 0, [&](index_t w) {
+        P sum[loads];
+        for (P& s : sum) s = P(0.0f);
+        const float* from = reinterpret_cast<const float*>(memory_.data()) + w * places * stretch_;
+        for (index_t i = 0; i < stretch_; i += step)
+            unroll<loads>([&](auto c) HEED_INLINE_LAMBDA {
+                sum[c] = sum[c] + load<P>(from + c / 2 * stretch_ + i + c % 2 * P::size);
+            });
+        for (int c = 1; c < loads; ++c) sum[0] = sum[0] + sum[c];
+        keep(sum[0]);
+        return static_cast<double>(places * stretch_) * sizeof(float);
+    });
+}
+
 const machine& this_machine() {
     static const machine measured = [] {
         machine m;
+        const auto cache = static_cast<index_t>(::sysconf(_SC_LEVEL3_CACHE_SIZE));
+        const index_t bytes = std::clamp<index_t>(4 * cache, index_t(64) << 20, index_t(512) << 20);
         for (int t = 1; t <= machine::most_threads; ++t) {
             m.f32[t] = fma_rate<float>(t, 0.01, 20);
             m.f64[t] = fma_rate<double>(t, 0.01, 20);
-            m.bandwidth[t] = read_rate(t, 9);
+            read_stream stream(bytes, t);
+            m.bandwidth[t] = typical_best(9, [&] { return stream.rate(); });
         }
         return m;
     }();

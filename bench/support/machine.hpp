@@ -1,13 +1,27 @@
 // What this machine can do: the FMA peak and the read bandwidth, measured here and now.
 #pragma once
 
-#include <heed/core/range.hpp>
+#include <heed/core/context.hpp>
+#include <heed/core/threads.hpp>
 
 namespace bench {
 
 /// Multiply-adds in registers on so many threads at once, best of a few short windows: flops per second.
 template <class T>
 double fma_rate(int threads, double seconds_per_window, int windows);
+
+/// Reads a buffer once, each thread a part of its own, by nothing but loads.
+class read_stream {
+public:
+    read_stream(heed::index_t bytes, int threads);
+    /// Of one pass: bytes per second.
+    double rate();
+
+private:
+    heed::threads pool_;
+    heed::index_t stretch_;  // floats that one thread reads from one place on
+    heed::arena memory_;
+};
 
 /// Rates of the process, measured once: the median of the best few windows, since the clock drifts and others share it.
 struct machine {

@@ -41,13 +41,14 @@ void print_machine() {
 }
 
 void print_row_header() {
-    std::printf("%9s %12s %9s %8s %8s  %s\n", "", "ms", "GFLOP/s", "of_peak", "of_read", "name");
+    std::printf("%9s %12s %9s %8s %8s %8s  %s\n", "", "ms", "GFLOP/s", "of_peak", "of_read", "error", "name");
 }
 
-void print_row(const char* progress, double seconds, double flops_rate, double of_peak, double of_bandwidth,
-               const char* name) {
-    std::printf("%9s %12.4f %9.1f %8.2f %8.2f  %s\n", progress, seconds * 1e3, flops_rate * 1e-9, of_peak, of_bandwidth,
-                name);
+void print_row(const char* progress, const rates& r, double error, const char* name) {
+    char shown[16] = "";
+    if (error > 0) std::snprintf(shown, sizeof shown, "%8.1e", error);
+    std::printf("%9s %12.4f %9.1f %8.2f %8.2f %8s  %s\n", progress, r.seconds * 1e3, r.flops * 1e-9, r.of_peak,
+                r.of_bandwidth, shown, name);
     std::fflush(stdout);
 }
 
@@ -68,8 +69,12 @@ void table_reporter::ReportRuns(const std::vector<Run>& runs) {
             std::printf("%9s %s  %s\n", progress.c_str(), message(run).c_str(), name.c_str());
             std::fflush(stdout);
         } else {
-            print_row(progress.c_str(), counter(run, "seconds"), counter(run, "FLOPS"), counter(run, "of_peak"),
-                      counter(run, "of_bandwidth"), name.c_str());
+            rates r;
+            r.seconds = counter(run, "seconds");
+            r.flops = counter(run, "FLOPS");
+            r.of_peak = counter(run, "of_peak");
+            r.of_bandwidth = counter(run, "of_bandwidth");
+            print_row(progress.c_str(), r, counter(run, "error"), name.c_str());
         }
     }
 }

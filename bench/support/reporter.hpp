@@ -5,6 +5,8 @@
 
 #include <cstddef>
 
+#include "measurement.hpp"
+
 namespace bench {
 
 class table_reporter : public benchmark::BenchmarkReporter {
@@ -18,8 +20,7 @@ private:
 };
 
 /// One line of that table.
-void print_row(const char* progress, double seconds, double flops_rate, double of_peak, double of_bandwidth,
-               const char* name);
+void print_row(const char* progress, const rates& r, double error, const char* name);
 void print_row_header();
 void print_machine();
 

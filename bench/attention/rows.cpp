@@ -1,5 +1,6 @@
-#include "suite.hpp"
-
+// What is measured of attention: every mask, type and length, against whoever else can.
+#include "../support/families.hpp"
+#include "measured.hpp"
 #include "patterns.hpp"
 
 namespace bench {
@@ -10,19 +11,13 @@ constexpr auto naive_reach = 256;  // rows; what the loops of longer ones would 
 
 class builder {
 public:
-    std::vector<suite_row> rows;
+    std::vector<measurement> rows;
 
-    void heed(const problem& p) { add(p, contestants().front()); }
+    void heed(const problem& p) { rows.push_back(measured(p)); }
     void everyone(const problem& p) {
         for (const contestant& c : contestants())
-            if (c.able(p) && (std::string_view(c.name) != "naive" || p.N <= naive_reach)) add(p, c);
-    }
-
-private:
-    void add(const problem& p, const contestant& c) {
-        for (const suite_row& r : rows)
-            if (r.by == &c && r.what.name() == p.name()) return;  // two questions asked for the same point
-        rows.push_back({p, &c});
+            if (c.able(p) && (std::string_view(c.name) != "naive" || p.N <= naive_reach))
+                rows.push_back(measured(p, c));
     }
 };
 
@@ -30,9 +25,7 @@ problem square(const pattern& what, dtype type, index_t D, index_t N, index_t H,
     return {what, type, D, N, N, H, H, threads};
 }
 
-}  // namespace
-
-std::vector<suite_row> full_suite() {
+std::vector<measurement> whole_rows() {
     builder b;
     const auto heads_at = [](index_t N) { return index_t(N > 8192 ? 2 : 8); };
     for (const pattern& what : {full, causal_mask})
@@ -59,7 +52,7 @@ std::vector<suite_row> full_suite() {
     return std::move(b.rows);
 }
 
-std::vector<suite_row> short_suite() {
+std::vector<measurement> brief_rows() {
     builder b;
     for (const pattern& what : {full, causal_mask}) {
         for (index_t N : {64, 128, 256, 512, 1024, 2048}) b.everyone(square(what, dtype::f32, 64, N, 8));
@@ -83,10 +76,8 @@ std::vector<suite_row> short_suite() {
     return std::move(b.rows);
 }
 
-const contestant* find_contestant(std::string_view name) {
-    for (const contestant& c : contestants())
-        if (c.name == name) return &c;
-    return nullptr;
-}
+}  // namespace
+
+std::vector<measurement> attention_rows(length extent) { return extent == length::whole ? whole_rows() : brief_rows(); }
 
 }  // namespace bench

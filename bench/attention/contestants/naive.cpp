@@ -9,7 +9,7 @@ job prepare_as(const problem& p, operands& x) {
     using A = accumulator<T>;
     const auto q = x.q.as<T>(), k = x.k.as<T>(), v = x.v.as<T>(), o = x.o.as<T>();
     const std::uint8_t* mask = x.dense(p);
-    return over_heads<A>(p, p.M + p.D, [=, &x](index_t h, A* s) {
+    return over_tasks<A>(p.threads, p.H, p.M + p.D, [=, &x](index_t h, A* s) {
         const index_t g = h / (p.H / p.G);
         const A scale = static_cast<A>(p.scale()), cap = static_cast<A>(p.what.softcap);
         A* sum = s + p.M;

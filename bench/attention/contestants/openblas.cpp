@@ -55,7 +55,7 @@ job prepare_as(const problem& p, operands& x) {
     const auto q = x.q.as<T>(), k = x.k.as<T>(), v = x.v.as<T>(), o = x.o.as<T>();
     const std::uint8_t* mask = x.dense(p);
     openblas_set_num_threads(1);
-    return over_heads<T>(p, p.N * p.M, [=](index_t h, T* s) {
+    return over_tasks<T>(p.threads, p.H, p.N * p.M, [=](index_t h, T* s) {
         const index_t g = h / (p.H / p.G);
         gemm(CblasTrans, p.N, p.M, p.D, static_cast<T>(p.scale()), &q(0, h, 0, 0), &k(0, g, 0, 0), s);
         for (index_t i = 0; i < p.N; ++i) softmax_row(s + i * p.M, mask ? mask + i * p.M : nullptr, p.M);

@@ -23,4 +23,10 @@ std::span<const contestant> contestants() {
     return all;
 }
 
+const contestant* find_contestant(std::string_view name) {
+    for (const contestant& c : contestants())
+        if (c.name == name) return &c;
+    return nullptr;
+}
+
 }  // namespace bench

@@ -12,7 +12,7 @@ template <class T>
 job prepare_as(const problem& p, operands& x) {
     const auto q = x.q.as<T>(), k = x.k.as<T>(), v = x.v.as<T>(), o = x.o.as<T>();
     const std::uint8_t* mask = x.dense(p);
-    return over_heads<T>(p, p.N * p.M, [=](index_t h, T* scores) {
+    return over_tasks<T>(p.threads, p.H, p.N * p.M, [=](index_t h, T* scores) {
         const index_t g = h / (p.H / p.G);
         matrix<T> S(scores, p.N, p.M), Q(&q(0, h, 0, 0), p.N, p.D), K(&k(0, g, 0, 0), p.M, p.D),
             V(&v(0, g, 0, 0), p.M, p.D), O(&o(0, h, 0, 0), p.N, p.D);

@@ -1,0 +1,33 @@
+// What is measured of decoding: every cache from short to long, rivals where they are not too slow.
+#include "../support/families.hpp"
+#include "decoder.hpp"
+
+namespace bench {
+namespace {
+
+std::vector<measurement> whole_rows() {
+    std::vector<measurement> rows;
+    for (index_t M = 1024; M <= 131072; M *= 2)
+        for (int threads : {1, 2})
+            for (const decoder& d : decoders()) rows.push_back(measured(d, {M, threads}));
+    return rows;
+}
+
+std::vector<measurement> brief_rows() {
+    std::vector<measurement> rows;
+    for (index_t M : {4096, 32768})
+        for (int threads : {1, 2}) {
+            const decode_step s{M, threads};
+            for (const char* dtype : {"f32", "bf16", "f16", "int8"}) rows.push_back(measured("contiguous", dtype, s));
+            for (const char* cache : {"paged16", "paged64", "stream"}) rows.push_back(measured(cache, "f32", s));
+            if (M == 4096)
+                for (const char* by : {"naive", "eigen"}) rows.push_back(measured("contiguous", "f32", s, by));
+        }
+    return rows;
+}
+
+}  // namespace
+
+std::vector<measurement> decode_rows(length extent) { return extent == length::whole ? whole_rows() : brief_rows(); }
+
+}  // namespace bench

@@ -1,0 +1,41 @@
+#include "families.hpp"
+
+#include <cstdio>
+#include <set>
+
+#include "reporter.hpp"
+
+namespace bench {
+
+std::vector<measurement> attention_rows(length), decode_rows(length);
+std::vector<bar_group> attention_bars(), decode_bars();
+
+std::span<const family> families() {
+    static const family all[] = {
+        {"attention", attention_rows, attention_bars},
+        {"decode", decode_rows, decode_bars},
+    };
+    return all;
+}
+
+std::vector<measurement> suite(length extent) {
+    std::vector<measurement> all;
+    std::set<std::string> names;
+    for (const family& f : families())
+        for (measurement& m : f.rows(extent))
+            if (names.insert(m.name).second) all.push_back(std::move(m));  // two questions may ask for the same point
+    return all;
+}
+
+int print_bars(std::string_view filter) {
+    print_machine();
+    std::printf("of_peak and of_read here: over the rate measured before and after each call, see the bars' names\n");
+    print_row_header();
+    bars_table table;
+    for (const family& f : families())
+        for (const bar_group& group : f.bars())
+            if ((std::string(f.name) + "/" + group.name).find(filter) != std::string::npos) group.measure(table);
+    return table.print();
+}
+
+}  // namespace bench
