@@ -68,7 +68,11 @@ std::vector<measurement> brief_rows() {
     for (const pattern& what : published_masks()) b.heed(square(what, dtype::f32, 64, 8192, 1));
     for (int block : {64, 128})
         for (int percent : {10, 20, 50, 80, 100}) b.heed(square(block_sparse(block, percent), dtype::f32, 64, 4096, 1));
-    for (const problem& p : models()) b.heed(p);
+    for (problem p : models()) {
+        b.heed(p);
+        p.type = dtype::bf16;
+        if (!p.plain()) b.heed(p);  // what a score or a weight costs where the products are cheaper
+    }
     return std::move(b.rows);
 }
 

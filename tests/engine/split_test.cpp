@@ -115,7 +115,7 @@ TEST(split_bits, do_not_depend_on_threads_or_on_other_sequences) {
 
 TEST(split_bits, a_row_alone_has_the_bits_it_has_among_others) {
     const operands<float> x({1, 4, 2, 8, 1501, 24, 40});
-    for (const any_mask mask : {any_mask(causal{}), any_mask(causal{} & window{70}), any_mask(window{3} | first{2})}) {
+    for (const any_mask& mask : {any_mask(causal{}), any_mask(causal{} & window{70}), any_mask(window{3} | first{2})}) {
         tensor<float> all({1, 4, 8, 40}), one({1, 4, 1, 40});
         attention(x.q, x.k, x.v, all, mask);
         for (index_t n = 0; n < 8; ++n) {

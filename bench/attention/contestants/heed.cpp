@@ -5,14 +5,15 @@ namespace bench {
 namespace {
 
 job prepare(const problem& p, operands& x) {
-    const scale by(p.scale());
-    if (p.type != dtype::f32) return run_heed_other_types(p, x);
-    if (p.what.sinks) return run_heed<float>(p, x, x.mask, by, sink(x.sinks));
-    if (p.what.softcap > 0) return run_heed<float>(p, x, x.mask, by >> softcap{p.what.softcap});
-    return run_heed<float>(p, x, x.mask, by);
+    if (p.type == dtype::f32) return run_heed_policies<float>(p, x);
+    if (p.type == dtype::bf16) return run_heed_bf16(p, x);
+    return run_heed_other_types(p, x);
 }
 
-bool able(const problem& p) { return p.plain() || (p.type == dtype::f32 && !(p.what.sinks && p.what.softcap > 0)); }
+bool able(const problem& p) {
+    const bool with_policies = p.type == dtype::f32 || p.type == dtype::bf16;
+    return p.plain() || (with_policies && !(p.what.sinks && p.what.softcap > 0));
+}
 
 }  // namespace
 

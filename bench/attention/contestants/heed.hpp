@@ -13,7 +13,17 @@ job run_heed(const problem& p, operands& x, const P&... policies) {
     return [=] { attention(q, k, v, o, policies..., on{*pool, *scratch}); };
 }
 
-/// bf16, f16 and f64, compiled apart from f32.
+/// The score or weight the problem asks for.
+template <class T>
+job run_heed_policies(const problem& p, operands& x) {
+    const scale by(p.scale());
+    if (p.what.sinks) return run_heed<T>(p, x, x.mask, by, sink(x.sinks));
+    if (p.what.softcap > 0) return run_heed<T>(p, x, x.mask, by >> softcap{p.what.softcap});
+    return run_heed<T>(p, x, x.mask, by);
+}
+
+/// Compiled apart from f32; those of `other` types are plain.
+job run_heed_bf16(const problem& p, operands& x);
 job run_heed_other_types(const problem& p, operands& x);
 
 /// Bytes of scratch a call needs.
