@@ -81,31 +81,28 @@ template double fma_rate<double>(int, double, int);
 
 namespace {
 
-// A core reads from four places at once, two loads each: its prefetchers follow several streams, and stop at page ends.
+// Each thread reads a stretch of its own from end to end.
 using P = pack<float>;
-constexpr index_t places = 4, loads = 2 * places, step = 2 * P::size;  // floats
+constexpr index_t loads = 8, step = loads * P::size;  // floats
 
 }  // namespace
 
 read_stream::read_stream(index_t bytes, int threads)
-    : pool_(threads),
-      stretch_(ceil_div(bytes, static_cast<index_t>(sizeof(float)) * threads * places * step) * step),
-      memory_(static_cast<std::size_t>(threads * places * stretch_) * sizeof(float)) {
-    std::fill_n(reinterpret_cast<float*>(memory_.data()), threads * places * stretch_, 1.0f);
+    : pool_(threads), stretch_(ceil_div(bytes, static_cast<index_t>(sizeof(float)) * threads * step) * step),
+      memory_(static_cast<std::size_t>(threads * stretch_) * sizeof(float)) {
+    std::fill_n(reinterpret_cast<float*>(memory_.data()), threads * stretch_, 1.0f);
 }
 
 double read_stream::rate() {
     return bench::rate(pool_, 0, [&](index_t w) {
         P sum[loads];
         for (P& s : sum) s = P(0.0f);
-        const float* from = reinterpret_cast<const float*>(memory_.data()) + w * places * stretch_;
+        const float* from = reinterpret_cast<const float*>(memory_.data()) + w * stretch_;
         for (index_t i = 0; i < stretch_; i += step)
-            unroll<loads>([&](auto c) HEED_INLINE_LAMBDA {
-                sum[c] = sum[c] + load<P>(from + c / 2 * stretch_ + i + c % 2 * P::size);
-            });
+            unroll<loads>([&](auto c) HEED_INLINE_LAMBDA { sum[c] = sum[c] + load<P>(from + i + c * P::size); });
         for (int c = 1; c < loads; ++c) sum[0] = sum[0] + sum[c];
         keep(sum[0]);
-        return static_cast<double>(places * stretch_) * sizeof(float);
+        return static_cast<double>(stretch_) * sizeof(float);
     });
 }
 
