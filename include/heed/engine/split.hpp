@@ -7,7 +7,11 @@
 // depend on threads, on other sequences, or on which tasks ran at once.
 #pragma once
 
+#include <array>
+
+#include "../core/context.hpp"
 #include "../policy/score.hpp"
+#include "../policy/source.hpp"
 #include "../tile/softmax.hpp"
 #include "../tile/streamed.hpp"
 #include "closing.hpp"
