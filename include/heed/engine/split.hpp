@@ -11,9 +11,9 @@
 
 #include "../core/context.hpp"
 #include "../policy/score.hpp"
-#include "../policy/source.hpp"
 #include "../tile/softmax.hpp"
 #include "../tile/streamed.hpp"
+#include "attention_operands.hpp"
 #include "closing.hpp"
 #include "placed.hpp"
 
