@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../core/context.hpp"
+#include "../policy/probe.hpp"
 #include "../simd/convert.hpp"
 #include "split.hpp"
 
