@@ -44,7 +44,9 @@ double lane::machine_rate() { return stream_ ? stream_->rate() : fma_rate<float>
 void lane::round(int clock) {
     const double before = machine_rate();
     seconds_.push_back(time(clock));
-    machine_.push_back(std::max(before, machine_rate()));
+    // A peak is what was reached; bandwidth is shared with whoever is on the machine, before and after.
+    const double after = machine_rate();
+    machine_.push_back(stream_ ? (before + after) / 2 : std::max(before, after));
 }
 
 void lane::print() const {
