@@ -56,15 +56,15 @@ TEST(ref_recurrence, decay) {
 }
 
 TEST(ref_recurrence, complex_decay_turns_the_state_and_its_real_part_is_read) {
-    tensor<double> s({1, 1, 1, 2});
-    s(0, 0, 0, 0) = 4, s(0, 0, 0, 1) = 3;
+    tensor<double> s({1, 1, 2, 1});
+    s(0, 0, 0, 0) = 4, s(0, 0, 1, 0) = 3;
     small x;
     ref::recurrence(x.q.v(), x.k.v(), x.v.v(), x.o.v(), {.key_decay = always(0), .phase = always(M_PI / 2), .scale = 1},
                     s.v());
     EXPECT_NEAR(x.o(0, 0, 0, 0), -3 + 10, 1e-13);  // i (4 + 3i) + 10 = 7 + 4i
     EXPECT_NEAR(x.o(0, 0, 1, 0), -4 + 40, 1e-13);  // i (7 + 4i) + 40 = 36 + 7i
     EXPECT_NEAR(x.o(0, 0, 2, 0), -7 + 90, 1e-13);
-    EXPECT_NEAR(s(0, 0, 0, 1), 36, 1e-13);
+    EXPECT_NEAR(s(0, 0, 1, 0), 36, 1e-13);
 }
 
 TEST(ref_recurrence, delta_rule_replaces_what_the_key_holds) {
@@ -99,12 +99,15 @@ TEST(ref_recurrence, several_updates_for_a_token) {
 
 TEST(ref_recurrence, normaliser) {
     const auto floor_of = [](double x) { return [x](index_t, index_t, index_t) { return x; }; };
-    EXPECT_EQ(small().run({.floor = floor_of(0)}), (three{10, 50 / 3.0, 140 / 6.0}));
-    EXPECT_EQ(small().run({.floor = floor_of(4)}), (three{10 / 4.0, 50 / 4.0, 140 / 6.0}));
+    EXPECT_EQ(small().run({.normalised = true}), (three{10, 50 / 3.0, 140 / 6.0}));
+    EXPECT_EQ(small().run({.normalised = true, .floor = floor_of(4)}), (three{10 / 4.0, 50 / 4.0, 140 / 6.0}));
     small x;
     x.q.fill([](index_t) { return -1; });
-    EXPECT_EQ(x.run({.floor = floor_of(0)}), (three{0, 0, 0}));
-    EXPECT_EQ(x.run({.floor = floor_of(0), .absolute = true}), (three{-10, -50 / 3.0, -140 / 6.0}));
+    EXPECT_EQ(x.run({.normalised = true}), (three{10, 50 / 3.0, 140 / 6.0}));
+    EXPECT_EQ(x.run({.normalised = true, .floor = floor_of(4)}), (three{-10 / 4.0, -50 / 4.0, -140 / 4.0}));
+    EXPECT_EQ(x.run({.normalised = true, .absolute = true}), (three{-10, -50 / 3.0, -140 / 6.0}));
+    x.k(0, 0, 0, 0) = 0;
+    EXPECT_EQ(x.run({.normalised = true}), (three{0, 20, 130 / 5.0}));
 }
 
 TEST(ref_recurrence, the_default_scale_is_that_of_attention) {

@@ -179,7 +179,7 @@ TEST(ref_mlstm, the_maximum_cancels) {
     tensor<double> keys(p.k);
     keys.each([&](index_t b, index_t h, index_t n, index_t d) { keys(b, h, n, d) *= std::exp(i(b, h, n, 0)); });
     auto with = p.gates(false);
-    with.scale = {}, with.floor = floor_of(1), with.absolute = true;
+    with.scale = {}, with.normalised = with.absolute = true, with.floor = floor_of(1);
     ref::recurrence(p.q.v(), keys.v(), p.v.v(), p.other.v(), with);
     EXPECT_TRUE(all_near(p.o, p.other, 1e-12));
 }
@@ -199,7 +199,7 @@ TEST(ref_taylor_shift, is_a_recurrence_of_squares) {
         ref::recurrence(p.q.v(), p.k.v(), p.v.v(), p.other.v(),
                         {.query_features = features,
                          .key_features = features,
-                         .floor = floor_of(0),
+                         .normalised = true,
                          .non_causal = !causal,
                          .scale = 1});
         EXPECT_TRUE(all_near(p.o, p.other, 1e-13));
@@ -222,7 +222,7 @@ TEST(ref_hybrid, between_softmax_and_linear_attention) {
     ref::hybrid_attention<double>(
         p.q.v(), p.k.v(), p.v.v(), p.o.v(), [](index_t) { return false; }, phi);
     ref::recurrence(p.q.v(), p.k.v(), p.v.v(), p.other.v(),
-                    {.query_features = elu, .key_features = elu, .floor = floor_of(0), .non_causal = true, .scale = 1});
+                    {.query_features = elu, .key_features = elu, .normalised = true, .non_causal = true, .scale = 1});
     EXPECT_TRUE(all_near(p.o, p.other, 1e-13));
     // One token by softmax has weight exp(0) = 1, whatever its logit.
     ref::hybrid_attention<double>(
