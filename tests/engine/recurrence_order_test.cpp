@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: O1
 // Orders and packing: from the end, every query after the last token, sequences side by side.
 #include "recurs.hpp"
 
