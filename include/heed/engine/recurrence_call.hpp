@@ -74,16 +74,17 @@ private:
     /// What a task works in.
     struct space {
         typename Loader::space tokens;
-        T *o, *sums, *own_state;
+        T *sums, *weights, *ones, *own_state;  // keys' sums, what queries make of them, values of 1
         std::optional<chunk_scratch<T>> chunk;
 
-        space(const recurrence_call& c, carver& from, index_t packs)
-            : tokens(c.load, from, round_up(std::max<index_t>(packs, 1) * L, L) + (normalised ? L : 0)) {
-            token_rows<T> shape = tokens.rows();
-            o = from.take<T>(shape.reads * token_block * shape.column);
+        space(const recurrence_call& c, carver& from, index_t packs) : tokens(c.load, from, packs * L) {
+            const token_rows<T> shape = c.load.shape();
             sums = from.take<T>(normalised ? c.state_rows() * L : 0);
-            own_state = from.take<T>(c.carried ? 0 : c.state_rows() * state<T>::stride_of(std::max<index_t>(packs, 1) * L));
-            if (c.form.chunk > 0) chunk.emplace(from, c.form.chunk, shape, Loader::update == update_kind::delta);
+            weights = from.take<T>(normalised ? shape.reads * token_block * L : 0);
+            ones = from.take<T>(normalised ? L : 0);
+            own_state = from.take<T>(c.carried ? 0 : c.state_rows() * state<T>::stride_of(packs * L));
+            if (c.form.chunk > 0)
+                chunk.emplace(from, c.form.chunk, shape, (packs + normalised) * L, Loader::update == update_kind::delta);
         }
     };
     /// Rows of a state in memory.
@@ -104,6 +105,7 @@ private:
         }
         if constexpr (normalised) {
             std::fill_n(s.sums, state_rows() * L, T(0));
+            std::fill_n(s.ones, L, T(1));
             for (index_t d = 0; carried && d < load.x.D; ++d)
                 s.sums[d * L] = initial[(b * load.x.heads + h) * load.x.D + d];
         }
@@ -140,61 +142,72 @@ private:
 
     void pass_over(const token_walk& all, index_t b, index_t h, const columns& to, space& s, token_pass pass) const {
         const range values{to.packs.first * L, std::min(to.packs.last * L, load.x.E)};
-        const index_t per_chunk = s.chunk ? s.chunk->tokens / token_block : 1;
+        const view<O>* const direct = normalised ? nullptr : &o;
         for (index_t t = 0, block = 0; t < all.count; t += token_block) {
-            token_rows<T> x = load.rows(s.tokens, all, t, h, values, normalised, pass);
-            x.o = s.o;
-            bool done = false;
-            if constexpr (chunkable)
-                if (s.chunk) {
-                    const chunked_tile<A, T, Loader::decay, Loader::update, Loader::read> tile(*s.chunk);
-                    const auto each = [&](const auto& f) {
-                        f(index_t(0), to.packs.size(), to.state, to.stride);
-                        if constexpr (normalised) f(to.packs.size(), index_t(1), s.sums, L);
-                    };
-                    if (pass == token_pass::read) {
-                        each([&](index_t first, index_t n, T* at, index_t stride) { tile.project(x, first, n, at, stride); });
-                    } else {
-                        tile.prepare(x, block);
-                        each([&](index_t first, index_t n, T* at, index_t stride) {
-                            tile.read(x, block, first, n, at, stride, pass);
-                        });
-                        ++block;
-                        if (block == per_chunk || t + token_block >= all.count) {
-                            const index_t tokens = (block - 1) * token_block + x.count;
-                            each([&](index_t first, index_t n, T* at, index_t stride) {
-                                tile.write(x, block, tokens, first, n, at, stride);
-                            });
-                            block = 0;
-                        }
-                    }
-                    done = true;
-                }
-            if (!done) {
-                for_packs<token_tile::packs>(to.packs.size(), [&](auto v, index_t at) HEED_INLINE_LAMBDA {
-                    token_tile::template run<v>(x, at, to.state + at * L, to.stride, pass);
-                });
-                if constexpr (normalised) token_tile::template run<1>(x, to.packs.size(), s.sums, L, pass);
+            token_rows<T> x = load.rows(s.tokens, all, t, h, values, direct, s.chunk.has_value(), pass);
+            lines_ahead ahead = load.after(all, t, h, values);
+            x.ahead = &ahead;
+            token_rows<T> z = x;  // the same over values of 1
+            if constexpr (normalised) {
+                z.v = {s.ones, 0};
+                z.o = {s.weights, L};
+                z.o_read = token_block * L;
             }
-            if (pass != token_pass::write) deliver(x, all, t, b, h, values);
+            const auto each = [&](const auto& f) {
+                f(x, index_t(0), to.packs.size(), to.state, to.stride);
+                if constexpr (normalised) f(z, to.packs.size(), index_t(1), s.sums, L);
+            };
+            if (s.chunk)
+                advance_chunk(x, each, s, block, t + token_block >= all.count, pass);
+            else
+                each([&](const token_rows<T>& rows, index_t, index_t packs, T* at, index_t stride) {
+                    for_packs<token_tile::packs>(packs, [&](auto v, index_t p) HEED_INLINE_LAMBDA {
+                        token_tile::template run<v>(rows, p, at + p * L, stride, pass);
+                    });
+                });
+            if (pass != token_pass::write) deliver(x, z, all, t, h, values, s.tokens.o);
+        }
+        (void)b;
+    }
+
+    template <class Each>
+    void advance_chunk(const token_rows<T>& x, const Each& each, space& s, index_t& block, bool last, token_pass pass) const {
+        if constexpr (chunkable) {
+            const chunked_tile<A, T, Loader::decay, Loader::update, Loader::read> tile(*s.chunk);
+            if (pass == token_pass::read) {
+                each([&](const token_rows<T>& rows, index_t, index_t packs, T* at, index_t stride) {
+                    tile.project(rows, packs, at, stride);
+                });
+                return;
+            }
+            tile.prepare(x, block);
+            each([&](const token_rows<T>& rows, index_t first, index_t packs, T* at, index_t stride) {
+                tile.read(rows, block, first, packs, at, stride, pass);
+            });
+            if (++block < s.chunk->tokens / token_block && !last) return;
+            const index_t tokens = (block - 1) * token_block + x.count;
+            each([&](const token_rows<T>& rows, index_t first, index_t packs, T* at, index_t stride) {
+                tile.write(rows, block, tokens, first, packs, at, stride);
+            });
+            block = 0;
         }
     }
 
-    void deliver(const token_rows<T>& x, const token_walk& all, index_t t, index_t b, index_t h, range values) const {
-        const index_t outputs = o.shape[1] / load.x.heads;  // per state
-        const index_t column = round_up(std::max<index_t>(values.size(), 1), L);
-        for (index_t r = 0; r < outputs; ++r)
+    /// Normalises the outputs of a block and stores them, where kernels have not.
+    void deliver(const token_rows<T>& x, const token_rows<T>& z, const token_walk& all, index_t t, index_t h, range values,
+                 const T* scratch) const {
+        if (x.o.data != scratch) return;
+        for (index_t r = 0; r < x.reads; ++r)
             for (index_t i = 0; i < x.count; ++i) {
-                T* const row = x.o + (r * token_block + i) * x.column;
-                const index_t n = all[t + i], head = h * outputs + r;
+                T* const row = x.output(r, i);
+                const index_t n = all[t + i], head = h * x.reads + r;
                 if constexpr (normalised) {
-                    const P by(normaliser.template factor<T>(row[column], all.b, head, n));
-                    for (index_t e = 0; e < column; e += L) store_aligned(row + e, by * load_aligned<P>(row + e));
+                    const P by(normaliser.template factor<T>(z.output(r, i)[0], all.b, head, n));
+                    for (index_t e = 0; e < values.size(); e += L) store_aligned(row + e, by * load_aligned<P>(row + e));
                 }
                 O* const to = o.data + all.b * o.strides[0] + head * o.strides[1] + n * o.strides[2];
                 narrow_row<A>(row, values.size(), to + values.first * o.strides[3], o.strides[3]);
             }
-        (void)b;
     }
     using P = pack<T, A>;
 };

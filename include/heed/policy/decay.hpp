@@ -94,8 +94,8 @@ struct row_decay {
             T* const row = to + t * stride;
             load_row<A>(logs, at.b, serving(h, heads, logs.shape[1]), at[t], row);
             std::fill(row + logs.shape[3], row + stride, T(0));  // what pads a row forgets nothing
-            exponentiate<A>(row, stride);
         }
+        exponentiate<A>(to, at.count * stride);
     }
 };
 

@@ -54,14 +54,27 @@ inline void check_gate(const char* op, const char* name, index_t b, index_t h, i
     require_shape(n == N, op, name, " has ", n, " tokens, k has ", N);
 }
 
-/// Throws where a log decay is above 0. NaN passes, and propagates.
+/// Throws where one of n log decays, `stride` apart, is above 0. NaN passes, and propagates.
+template <class S>
+void check_log_decays(const char* op, const char* name, const S* x, index_t stride, index_t n) {
+    using T = accumulator<S>;
+    using P = pack<T>;
+    constexpr auto L = static_cast<index_t>(P::size);
+    index_t i = 0;
+    if (stride == 1) {
+        P top(T(0));
+        for (; i + L <= n; i += L) top = max(widen<P>(x + i), top);  // the second operand where the first is NaN
+        if (any(top > P(T(0)))) i = 0;
+    }
+    for (; i < n; ++i) {
+        const double g = static_cast<double>(x[i * stride]);
+        require_argument(!(g > 0), op, name, " has a log decay of ", g, ", the most is 0");
+    }
+}
 template <class S, std::size_t Rank>
 void check_log_decay(const char* op, const char* name, const view<const S, Rank>& x) {
     if constexpr (Rank == 1) {
-        for (index_t i = 0; i < x.shape[0]; ++i) {
-            const double g = static_cast<double>(x.data[i * x.strides[0]]);
-            require_argument(!(g > 0), op, name, " has a log decay of ", g, ", the most is 0");
-        }
+        check_log_decays(op, name, x.data, x.strides[0], x.shape[0]);
     } else {
         for (index_t i = 0; i < x.shape[0]; ++i) {
             view<const S, Rank - 1> inner{x.data + i * x.strides[0], {}, {}};

@@ -33,10 +33,10 @@ struct chunk_scratch {
     T* panels = nullptr;     // (blocks, row, token_block)
     T* totals = nullptr;     // (blocks, row)
     T* u = nullptr;          // (tokens, column)
-    T* far = nullptr;        // (row): decays between blocks
+    index_t column = 0;
 
     template <class Carver>
-    chunk_scratch(Carver& from, index_t chunk, const token_rows<T>& x, bool delta) : tokens(round_up(chunk, token_block)) {
+    chunk_scratch(Carver& from, index_t chunk, const token_rows<T>& x, index_t columns, bool delta) : tokens(round_up(chunk, token_block)) {
         const index_t blocks = tokens / token_block;
         q = from.template take<T>(x.reads * token_block * x.row);
         from_q = from.template take<T>(x.reads * token_block * tokens);
@@ -44,8 +44,8 @@ struct chunk_scratch {
         from_k = from.template take<T>(delta ? token_block * tokens : 0);
         panels = from.template take<T>(blocks * x.row * token_block);
         totals = from.template take<T>(blocks * x.row);
-        u = from.template take<T>(tokens * x.column);
-        far = from.template take<T>(x.row);
+        column = columns;
+        u = from.template take<T>(tokens * column);
     }
     block_keys<T> block(index_t i, index_t row) const {
         return {panels + i * row * token_block, totals + i * row};
@@ -83,11 +83,11 @@ public:
         meet_earlier(x, block);
     }
 
-    /// Fills u of the block and writes columns [first, first + count) packs of o; s is the state before the chunk.
+    /// Fills u of the block from pack `first` on and writes o, for `count` packs of values; s is the state before the chunk.
     void read(const token_rows<T>& x, index_t block, index_t first, index_t count, const T* s, index_t stride,
               token_pass pass) const {
         for_packs<packs>(count, [&](auto v, index_t at) HEED_INLINE_LAMBDA {
-            block_columns<v>(x, block, (first + at) * L, s + at * L, stride, pass);
+            block_columns<v>(x, block, first * L, at * L, s + at * L, stride, pass);
         });
     }
 
@@ -98,8 +98,9 @@ public:
             const block_keys<T> keys = s_.block(b, x.row);
             const index_t depth = std::min(C, tokens - b * C);
             for_packs<packs>(count, [&](auto v, index_t at) HEED_INLINE_LAMBDA {
-                const T* u = s_.u + b * C * x.column + (first + at) * L;
+                const T* u = s_.u + b * C * s_.column + (first + at) * L;
                 for (index_t d = 0; d < x.D; d += R) {
+                    x.ahead->template ask<4>();
                     T* const to = s + d * stride + at * L;
                     register_tile<P, R, v> acc;
                     acc.load_rows(to, stride);
@@ -109,7 +110,7 @@ public:
                             unroll<v>([&](auto c) HEED_INLINE_LAMBDA { acc.at[r][c] *= by; });
                         });
                     multiply<Op>(acc, keys.panel + d * C, static_index<static_cast<int>(C)>{}, static_index<1>{}, u,
-                                 x.column, depth);
+                                 s_.column, depth);
                     acc.store_rows(to, stride);
                 }
             });
@@ -117,14 +118,14 @@ public:
     }
 
     /// o = q^T S alone, the queries as they are.
-    static void project(const token_rows<T>& x, index_t first, index_t count, const T* s, index_t stride) {
+    static void project(const token_rows<T>& x, index_t count, const T* s, index_t stride) {
         for_packs<packs>(count, [&](auto v, index_t at) HEED_INLINE_LAMBDA {
             for (index_t read = 0; read < x.reads; ++read)
                 for (index_t i = 0; i < x.count; i += R) {
                     register_tile<P, R, v> acc;
                     acc.clear();
-                    multiply<Op>(acc, x.query(read, i), x.row, static_index<1>{}, s + at * L, stride, x.D);
-                    acc.store_rows(x.output(read, i) + (first + at) * L, x.column);
+                    multiply<Op>(acc, x.query(read, i), x.q.step, static_index<1>{}, s + at * L, stride, x.D);
+                    put(acc, x, read, i, at * L);
                 }
         });
     }
@@ -136,7 +137,7 @@ private:
             for (index_t d = 0; d < x.row; d += L) {
                 P rows[L];
                 for (index_t l = 0; l < L; ++l)
-                    rows[l] = j + l < x.count ? load_aligned<P>(x.k + (j + l) * x.row + d) : P(T(0));
+                    rows[l] = j + l < x.count ? load<P>(x.k[j + l] + d) : P(T(0));
                 transpose(rows);
                 for (index_t l = 0; l < L; ++l) store_aligned(panel + (d + l) * C + j, rows[l]);
             }
@@ -154,15 +155,15 @@ private:
     }
 
     static HEED_INLINE void scaled_row(const T* from, T by, T* to, index_t row) {
-        for (index_t d = 0; d < row; d += L) store_aligned(to + d, P(by) * load_aligned<P>(from + d));
+        for (index_t d = 0; d < row; d += L) store_aligned(to + d, P(by) * load<P>(from + d));
     }
 
     /// A number per token: products first, then the factors P_ij.
     void decay_alike(const token_rows<T>& x, index_t block, const block_keys<T>& own) const {
         T* const near = s_.from_q + block * C;
         for (index_t r = 0; r < x.reads; ++r)
-            meet(x.query(r, 0), x.row, x.count, own.panel, x.D, near + r * C * s_.tokens, s_.tokens);
-        if constexpr (delta) meet(x.k, x.row, x.count, own.panel, x.D, s_.from_k + block * C, s_.tokens);
+            meet(x.query(r, 0), x.q.step, x.count, own.panel, x.D, near + r * C * s_.tokens, s_.tokens);
+        if constexpr (delta) meet(x.k[0], x.k.step, x.count, own.panel, x.D, s_.from_k + block * C, s_.tokens);
         alignas(64) T factor[C] = {};  // P_ij for the present i
         T all = 1;                     // f_i
         for (index_t i = 0; i < x.count; ++i) {
@@ -175,7 +176,7 @@ private:
             if constexpr (Read == read_kind::after) finish_queries(x, block, i, factor, all);
             if constexpr (delta) {
                 weigh(s_.from_k + i * s_.tokens + block * C, factor, -x.beta[i]);
-                scaled_row(x.k + i * x.row, -x.beta[i] * all, s_.erased + i * x.row, x.row);
+                scaled_row(x.k[i], -x.beta[i] * all, s_.erased + i * x.row, x.row);
             }
         }
         own.total[0] = all;
@@ -189,7 +190,7 @@ private:
             T* const row = s_.from_q + (r * C + i) * s_.tokens + block * C;
             weigh(row, factor, T(1));
             own_key(x, r, i, row);
-            scaled_row(x.query(r, i), all, s_.q + (r * C + i) * x.row, x.row);
+            if constexpr (Decay != decay_kind::none) scaled_row(x.query(r, i), all, s_.q + (r * C + i) * x.row, x.row);
         }
     }
     static HEED_INLINE void weigh(T* row, const T* factor, T by) {
@@ -208,18 +209,18 @@ private:
         T* const all = own.total;
         std::fill_n(all, x.row, T(1));
         for (index_t i = 0; i < x.count; ++i) {
-            const T* const a = x.decay + i * x.row;
+            const T* const a = x.decay + i * x.decay_row;
             if constexpr (Read != read_kind::after) meet_queries(x, block, i, own.panel, all);
             for (index_t d = 0; d < x.row; d += L) store_aligned(all + d, load_aligned<P>(all + d) * load_aligned<P>(a + d));
             decay_lanes(own.panel, a, x.row, i);
             if constexpr (Read == read_kind::after) meet_queries(x, block, i, own.panel, all);
             if constexpr (delta) {
                 T* const row = s_.from_k + i * s_.tokens + block * C;
-                dot_panel(x.k + i * x.row, own.panel, x.row, -x.beta[i], row);
+                dot_panel(x.k[i], own.panel, x.row, -x.beta[i], row);
                 const P by(-x.beta[i]);
                 for (index_t d = 0; d < x.row; d += L)
                     store_aligned(s_.erased + i * x.row + d,
-                                  by * load_aligned<P>(all + d) * load_aligned<P>(x.k + i * x.row + d));
+                                  by * load_aligned<P>(all + d) * load<P>(x.k[i] + d));
             }
         }
     }
@@ -230,7 +231,7 @@ private:
             dot_panel(q, panel, x.row, T(1), row);
             own_key(x, r, i, row);
             for (index_t d = 0; d < x.row; d += L)
-                store_aligned(s_.q + (r * C + i) * x.row + d, load_aligned<P>(all + d) * load_aligned<P>(q + d));
+                store_aligned(s_.q + (r * C + i) * x.row + d, load_aligned<P>(all + d) * load<P>(q + d));
         }
     }
     /// Tokens before i forget by a[d].
@@ -263,7 +264,7 @@ private:
         for (index_t b = block; b-- > 0;) {
             const block_keys<T> keys = s_.block(b, x.row);
             for (index_t r = 0; r < x.reads; ++r)
-                meet(s_.q + r * C * x.row, x.row, x.count, keys.panel, x.D, s_.from_q + r * C * s_.tokens + b * C, s_.tokens);
+                meet(queries(x, r, 0), query_step(x), x.count, keys.panel, x.D, s_.from_q + r * C * s_.tokens + b * C, s_.tokens);
             if constexpr (delta) meet(s_.erased, x.row, x.count, keys.panel, x.D, s_.from_k + b * C, s_.tokens);
             if constexpr (Decay == decay_kind::none) continue;
             for (index_t i = 0; i < x.reads * C; ++i)
@@ -280,13 +281,14 @@ private:
     }
 
     template <int V>
-    HEED_INLINE void block_columns(const token_rows<T>& x, index_t block, index_t c, const T* s, index_t stride,
-                                   token_pass pass) const {
+    HEED_INLINE void block_columns(const token_rows<T>& x, index_t block, index_t first, index_t c, const T* s,
+                                   index_t stride, token_pass pass) const {
         const index_t base = block * C;
-        T* const u = s_.u + c;
+        T* const u = s_.u + first + c;
         for (index_t i = 0; i < x.count; i += R) {
+            x.ahead->template ask<8>();
             register_tile<P, R, V> acc;
-            acc.load_rows(x.v + i * x.column + c, x.column);
+            load_values(acc, x, i, c);
             if constexpr (delta) {
                 unroll<R>([&](auto r) HEED_INLINE_LAMBDA {
                     const P by(x.beta[i + r]);
@@ -294,35 +296,54 @@ private:
                 });
                 multiply<Op>(acc, s_.erased + i * x.row, x.row, static_index<1>{}, s, stride, x.D);
                 const T* const row = s_.from_k + i * s_.tokens;
-                multiply<Op>(acc, row, s_.tokens, static_index<1>{}, u, x.column, base + i);
+                multiply<Op>(acc, row, s_.tokens, static_index<1>{}, u, s_.column, base + i);
                 unroll<R>([&](auto j) HEED_INLINE_LAMBDA {
                     unroll<R>([&](auto r) HEED_INLINE_LAMBDA {
                         if constexpr (r > j) add_row<V>(acc.at[r], row[r * s_.tokens + base + i + j], acc.at[j]);
                     });
                 });
             }
-            acc.store_rows(u + (base + i) * x.column, x.column);
+            acc.store_rows(u + (base + i) * s_.column, s_.column);
         }
         if (pass == token_pass::write) return;
         constexpr int own = Read == read_kind::before ? 1 : 0;  // the last token a query sees is the one before its own
         for (index_t read = 0; read < x.reads; ++read)
             for (index_t i = 0; i < x.count; i += R) {
+                x.ahead->template ask<8>();
                 register_tile<P, R, V> acc;
                 acc.clear();
-                multiply<Op>(acc, s_.q + (read * C + i) * x.row, x.row, static_index<1>{}, s, stride, x.D);
+                multiply<Op>(acc, queries(x, read, i), query_step(x), static_index<1>{}, s, stride, x.D);
                 const T* const row = s_.from_q + (read * C + i) * s_.tokens;
-                multiply<Op>(acc, row, s_.tokens, static_index<1>{}, u, x.column, base + i);
+                multiply<Op>(acc, row, s_.tokens, static_index<1>{}, u, s_.column, base + i);
                 unroll<R - own>([&](auto j) HEED_INLINE_LAMBDA {
                     P key[V];
                     unroll<V>([&](auto v) HEED_INLINE_LAMBDA {
-                        key[v] = load_aligned<P>(u + (base + i + j) * x.column + v * L);
+                        key[v] = load_aligned<P>(u + (base + i + j) * s_.column + v * L);
                     });
                     unroll<R>([&](auto r) HEED_INLINE_LAMBDA {
                         if constexpr (r >= j + own) add_row<V>(acc.at[r], row[r * s_.tokens + base + i + j], key);
                     });
                 });
-                acc.store_rows(x.output(read, i) + c, x.column);
+                put(acc, x, read, i, c);
             }
+    }
+    /// Queries as the state before the chunk is to be met by them.
+    const T* queries(const token_rows<T>& x, index_t read, index_t i) const {
+        return Decay == decay_kind::none ? x.query(read, i) : s_.q + (read * C + i) * x.row;
+    }
+    static index_t query_step(const token_rows<T>& x) { return Decay == decay_kind::none ? x.q.step : x.row; }
+    template <int V>
+    static HEED_INLINE void load_values(register_tile<P, R, V>& to, const token_rows<T>& x, index_t i, index_t c) {
+        unroll<R>([&](auto r) HEED_INLINE_LAMBDA {
+            unroll<V>([&](auto v) HEED_INLINE_LAMBDA { to.at[r][v] = load<P>(x.v[i + r] + c + v * L); });
+        });
+    }
+    template <int V>
+    static HEED_INLINE void put(const register_tile<P, R, V>& from, const token_rows<T>& x, index_t read, index_t i, index_t c) {
+        const P scale(x.scale);
+        unroll<R>([&](auto r) HEED_INLINE_LAMBDA {
+            unroll<V>([&](auto v) HEED_INLINE_LAMBDA { store(x.output(read, i + r) + c + v * L, scale * from.at[r][v]); });
+        });
     }
     template <int V>
     static HEED_INLINE void add_row(P (&to)[V], T by, const P (&from)[V]) {

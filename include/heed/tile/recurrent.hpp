@@ -2,12 +2,13 @@
 //
 //   for each token:  r = (A S)^T k        where the update asks for it
 //                    for each row d:  S[d] = a S[d] + k[d] u,  o += q[d] S[d]
-// Columns are independent, so lanes run along them. Additive updates take J tokens in a pass over the state, which changes
-// no bit: a row meets its tokens in order, an output its rows in order.
+// Columns are independent, so lanes run along them. Additive updates take J tokens in a pass over the state. Where the decay is
+// a number a token, these meet the state before the J and each other by their products, so that it is decayed once.
 // Cost: two to four multiply-adds an element and token.
 #pragma once
 
 #include "../simd/math.hpp"
+#include "../simd/rows.hpp"
 #include "token_rows.hpp"
 
 namespace heed::inline HEED_ABI {
@@ -49,7 +50,10 @@ private:
     /// The updates of J tokens, with their reads or without.
     template <int V, int J>
     static HEED_INLINE void advance(const token_rows<T>& x, index_t t, index_t c, T* s, index_t stride, bool reads) {
-        if constexpr (Update != update_kind::householder) {
+        x.ahead->template ask<4 * J * V>();  // four operands of a square state, by the time the block is done
+        if constexpr (J > 1 && Decay == decay_kind::scalar) {
+            reads ? group<V, J, true>(x, t, c, s, stride) : group<V, J, false>(x, t, c, s, stride);
+        } else if constexpr (Update != update_kind::householder) {
             reads ? step<V, J, Decay, true>(x, t, t, c, s, stride) : step<V, J, Decay, false>(x, t, t, c, s, stride);
         } else {
             const index_t first = t * x.steps, last = first + x.steps - 1;
@@ -90,7 +94,7 @@ private:
             start<V>(x, i, t, c, o);
             P sum[V];
             dot<V>(x.query(i, t), x.D, s, stride, sum);
-            unroll<V>([&](auto v) HEED_INLINE_LAMBDA { store_aligned(x.output(i, t) + c + v * L, o[v] + sum[v]); });
+            unroll<V>([&](auto v) HEED_INLINE_LAMBDA { store(x.output(i, t) + c + v * L, P(x.scale) * (o[v] + sum[v])); });
         }
     }
     /// What an output starts from: the token's own value where the read has a bonus.
@@ -98,10 +102,96 @@ private:
     static HEED_INLINE void start(const token_rows<T>& x, index_t read, index_t t, index_t c, P (&o)[V]) {
         unroll<V>([&](auto v) HEED_INLINE_LAMBDA {
             if constexpr (Read == read_kind::bonus)
-                o[v] = P(x.diagonal[read * token_block + t]) * load_aligned<P>(x.v + t * x.column + c + v * L);
+                o[v] = P(x.diagonal[read * token_block + t]) * load<P>(x.v[t] + c + v * L);
             else
                 o[v] = P(T(0));
         });
+    }
+
+    /// J tokens whose decays are numbers: o_j = F_j q_j^T S + sum_i (q_j . k_i) (a_{i+1} ... a_j) u_i, i <= j.
+    template <int V, int J, bool Reads>
+    static HEED_INLINE void group(const token_rows<T>& x, index_t t, index_t c, T* s, index_t stride) {
+        constexpr bool after = Read == read_kind::after;
+        T factor[J], seen[J][J] = {}, met[J];  // of u_i in the state, of u_i in o_j, of the state in o_j
+        alignas(64) T products[J * J + L];
+        if constexpr (Reads) multiply_rows<J>(x, t, products);
+        T all = 1;
+        for (int j = 0; j < J; ++j) {
+            const T a = x.decay[t + j];
+            if constexpr (!after) {
+                met[j] = all;
+                for (int i = 0; i < j; ++i) seen[j][i] = factor[i];
+            }
+            all *= a;
+            for (int i = 0; i < j; ++i) factor[i] *= a;
+            factor[j] = T(1);
+            if constexpr (after) {
+                met[j] = all;
+                for (int i = 0; i <= j; ++i) seen[j][i] = factor[i];
+            }
+        }
+        P u[J][V], o[J][V];
+        const T *k[J], *q[J];
+        unroll<J>([&](auto j) HEED_INLINE_LAMBDA {
+            k[j] = x.k[t + j];
+            q[j] = x.query(0, t + j);
+            unroll<V>([&](auto v) HEED_INLINE_LAMBDA {
+                u[j][v] = P(factor[j]) * load<P>(x.v[t + j] + c + v * L);
+                o[j][v] = P(T(0));
+            });
+        });
+        const P decay(all);
+        T* at_row = s;
+        for (index_t d = 0; d < x.D; ++d, at_row += stride) {
+            P at[V];
+            unroll<V>([&](auto v) HEED_INLINE_LAMBDA { at[v] = load_aligned<P>(at_row + v * L); });
+            if constexpr (Reads)
+                unroll<J>([&](auto j) HEED_INLINE_LAMBDA {
+                    const P y(q[j][d]);
+                    unroll<V>([&](auto v) HEED_INLINE_LAMBDA { o[j][v] = fma(y, at[v], o[j][v]); });
+                });
+            unroll<V>([&](auto v) HEED_INLINE_LAMBDA { at[v] *= decay; });
+            unroll<J>([&](auto j) HEED_INLINE_LAMBDA {
+                const P key(k[j][d]);
+                unroll<V>([&](auto v) HEED_INLINE_LAMBDA { at[v] = fma(key, u[j][v], at[v]); });
+            });
+            unroll<V>([&](auto v) HEED_INLINE_LAMBDA { store_aligned(at_row + v * L, at[v]); });
+        }
+        if constexpr (Reads)
+            unroll<V>([&](auto v) HEED_INLINE_LAMBDA {
+                P value[J];
+                unroll<J>([&](auto j) HEED_INLINE_LAMBDA {
+                    value[j] = load<P>(x.v[t + j] + c + v * L);
+                    P sum = P(met[j]) * o[j][v];
+                    unroll<J>([&](auto i) HEED_INLINE_LAMBDA {
+                        if constexpr (i < j || (after && i == j))
+                            sum = fma(P(seen[j][i] * products[j * J + i]), value[i], sum);
+                    });
+                    if constexpr (Read == read_kind::bonus) sum = fma(P(x.diagonal[t + j]), value[j], sum);
+                    store(x.output(0, t + j) + c + v * L, P(x.scale) * sum);
+                });
+            });
+    }
+    /// to[j * J + i] = q_j . k_i for i <= j of J tokens, lanes along the width.
+    template <int J>
+    static HEED_INLINE void multiply_rows(const token_rows<T>& x, index_t t, T* to) {
+        constexpr int batches = (J * J + static_cast<int>(L) - 1) / static_cast<int>(L);
+        P sum[batches][L];
+        for (auto& batch : sum)
+            for (P& s : batch) s = P(T(0));
+        for (index_t d = 0; d < x.row; d += L) {
+            P k[J];
+            unroll<J>([&](auto i) HEED_INLINE_LAMBDA { k[i] = load<P>(x.k[t + i] + d); });
+            unroll<J>([&](auto j) HEED_INLINE_LAMBDA {
+                const P q = load<P>(x.query(0, t + j) + d);
+                unroll<j + 1>([&](auto i) HEED_INLINE_LAMBDA {
+                    constexpr int at = j * J + i;
+                    P& s = sum[at / L][at % L];
+                    s = fma(q, k[i], s);
+                });
+            });
+        }
+        unroll<batches>([&](auto b) HEED_INLINE_LAMBDA { store_aligned(to + b * L, lane_sums(sum[b])); });
     }
 
     /// One update of each of J tokens, t and row i of k and v being those of the first.
@@ -111,15 +201,15 @@ private:
         [[maybe_unused]] P alike[J];
         const T *k[J], *q[J], *a[J];
         unroll<J>([&](auto j) HEED_INLINE_LAMBDA {
-            k[j] = x.k + (i + j) * x.row;
+            k[j] = x.k[i + j];
             q[j] = x.query(0, t + j);
             if constexpr (Kind == decay_kind::scalar) alike[j] = P(x.decay[t + j]);
-            if constexpr (Kind == decay_kind::rows) a[j] = x.decay + (t + j) * x.row;
-            if constexpr (Kind == decay_kind::complex) a[j] = x.decay + 2 * (t + j) * x.row;
+            if constexpr (Kind == decay_kind::rows) a[j] = x.decay + (t + j) * x.decay_row;
+            if constexpr (Kind == decay_kind::complex) a[j] = x.decay + (t + j) * x.decay_row;
             unroll<V>([&](auto v) HEED_INLINE_LAMBDA {
-                u[j][v] = load_aligned<P>(x.v + (i + j) * x.column + c + v * L);
+                u[j][v] = load<P>(x.v[i + j] + c + v * L);
                 if constexpr (Kind == decay_kind::columns)
-                    by[j][v] = load_aligned<P>(x.decay + (t + j) * x.column + c + v * L);
+                    by[j][v] = load_aligned<P>(x.decay + (t + j) * x.decay_row + c + v * L);
             });
             if constexpr (Reads) start<V>(x, 0, t + j, c, o[j]);
         });
@@ -174,7 +264,7 @@ private:
         }
         if constexpr (Reads)
             unroll<J>([&](auto j) HEED_INLINE_LAMBDA {
-                unroll<V>([&](auto v) HEED_INLINE_LAMBDA { store_aligned(x.output(0, t + j) + c + v * L, o[j][v]); });
+                unroll<V>([&](auto v) HEED_INLINE_LAMBDA { store(x.output(0, t + j) + c + v * L, P(x.scale) * o[j][v]); });
             });
     }
 };
