@@ -98,13 +98,22 @@ void check_state(const char* op, const state<T>* s, const recurrence_extents& x,
         require_shape(s->shape()[a] == want[a], op, "the state has ", s->shape()[a], " ", axes[a], ", the call needs ", want[a]);
 }
 
+/// Whether blocks of tokens pay: the state, met once a block, must be large against the products within the block, and the
+/// recurrent form must have arithmetic or dependencies that the block saves. Measured at D = E = 64 and 128.
+template <class Loader>
+constexpr bool blocks_pay(index_t N, index_t D) {
+    constexpr bool by_number = Loader::decay == decay_kind::none || Loader::decay == decay_kind::scalar;
+    constexpr bool plain = Loader::decay == decay_kind::none && Loader::update == update_kind::additive;
+    return by_number && !plain && N >= token_block && D >= 96;
+}
+
 /// Which form is computed, and in which chunks.
-template <bool Chunkable, decay_kind Decay, class Form>
-form_choice choose_form(const char* op, const Form& form, index_t N) {
+template <bool Chunkable, class Loader, class Form>
+form_choice choose_form(const char* op, const Form& form, index_t N, index_t D) {
     if constexpr (std::is_same_v<Form, recurrent>) {
         return {0};
     } else if constexpr (std::is_same_v<Form, fastest_form>) {
-        return {Chunkable && N >= token_block / 2 ? token_block : 0};
+        return {Chunkable && blocks_pay<Loader>(N, D) ? token_block : 0};
     } else {
         static_assert(Chunkable, "heed: this decay or update has the recurrent form only");
         if constexpr (std::is_same_v<Form, parallel>) {
@@ -170,7 +179,7 @@ void with_recurrence(const char* op, const view<Q>& q, const view<K>& k, const v
         }
     }
     const form_choice chosen =
-        choose_form<Call::chunkable, Loader::decay, std::remove_const_t<decltype(form)>>(op, form, longest);
+        choose_form<Call::chunkable, Loader, std::remove_const_t<decltype(form)>>(op, form, longest, x.D);
     const Loader load{q, k, v, forget, write, observe, features, static_cast<T>(scale_by), x};
     check_state(op, carried, x, load.state_rows());
     f(Call{load, o, normaliser, sequences, chosen, carried});
