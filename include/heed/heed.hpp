@@ -17,6 +17,7 @@
 #include "core/view.hpp"
 #include "engine/attention.hpp"
 #include "engine/merge.hpp"
+#include "engine/recurrence.hpp"
 #include "interop/eigen.hpp"
 #include "ops/attendre.hpp"
 #include "ops/attention_calibration.hpp"

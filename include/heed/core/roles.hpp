@@ -12,6 +12,15 @@ struct probe {};
 struct offset {};
 struct scale {};
 struct context {};
+struct decay {};
+struct update {};
+struct read {};
+struct features {};
+struct normaliser {};
+struct form {};
+struct order {};
+struct packed {};
+struct state {};
 struct stranger {};
 
 }  // namespace heed::inline HEED_ABI::roles
