@@ -27,7 +27,8 @@ template <class T>
 void check_delta(const recurrence_data<T>& x) {
     check_delta_by(token_by_token{}, x, recurrent{});
     check_delta_by(in_chunks{32}, x, chunked{32});
-    check_delta_by(in_chunks{16}, x);
+    check_delta_by(in_chunks{16}, x, chunked{16});
+    check_delta_by(token_by_token{}, x);
 }
 
 TEST(recurrence_delta, shapes) {
@@ -53,9 +54,11 @@ TEST(recurrence_delta, beta_of_0_keeps_the_state_and_of_2_turns_it_over) {
 }
 
 TEST(recurrence_delta, of_a_usual_width_keeps_to_the_rule_in_any_form) {
-    const recurrence_data<float> x({1, 2, 2, 2, 150, 64, 64, 1, 2});
-    check_delta_by(token_by_token{}, x);
-    check_delta_by(token_by_token{}, x, chunked{64});
+    for (index_t D : {64, 128}) {
+        const recurrence_data<float> x({1, 2, 2, 2, 150, D, 64, 1, 2});
+        check_delta_by(token_by_token{}, x);
+        check_delta_by(token_by_token{}, x, chunked{64});
+    }
 }
 
 TEST(recurrence_delta, a_key_of_length_1_and_beta_1_is_answered_with_its_value) {

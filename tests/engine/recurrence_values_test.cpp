@@ -29,7 +29,7 @@ TEST(recurrence_values, lengths_around_the_block) {
 TEST(recurrence_values, any_width) {
     for (index_t D : {1, 2, 3, 5, 7, 9, 16, 17, 31, 64}) check_forms({1, 1, 1, 1, 19, D, 8});
     for (index_t E : {1, 2, 3, 7, 9, 15, 16, 17, 33, 47, 64, 80}) check_forms({1, 1, 1, 1, 19, 8, E});
-    check_forms({1, 1, 1, 1, 33, 64, 64});
+    for (index_t D : {64, 100, 128}) check_forms({1, 1, 1, 1, 33, D, 64});
 }
 
 TEST(recurrence_values, heads_and_batches) {
