@@ -113,7 +113,7 @@ form_choice choose_form(const char* op, const Form& form, index_t N, index_t D) 
     if constexpr (std::is_same_v<Form, recurrent>) {
         return {0};
     } else if constexpr (std::is_same_v<Form, fastest_form>) {
-        return {Chunkable && blocks_pay<Loader>(N, D) ? token_block : 0};
+        return {Chunkable && blocks_pay<Loader>(N, D) ? token_block : 0, token_block};
     } else {
         static_assert(Chunkable, "heed: this decay or update has the recurrent form only");
         if constexpr (std::is_same_v<Form, parallel>) {
@@ -158,6 +158,7 @@ void with_recurrence(const char* op, const view<Q>& q, const view<K>& k, const v
     static_assert(!Call::normalised || Loader::update == update_kind::additive,
                   "heed: a normaliser goes with additive updates only");
 
+    if constexpr (requires { write.check_steps(op); }) write.check_steps(op);
     recurrence_extents x = check_recurrence(op, view<const q_type>(q), view<const k_type>(k), view<const v_type>(v), o,
                                             write.steps());
     double scale_by = x.D > 0 ? 1 / std::sqrt(static_cast<double>(x.D)) : 1.0;

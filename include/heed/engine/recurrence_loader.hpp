@@ -134,7 +134,7 @@ private:
     /// Whether kernels may read rows of a view where they are.
     template <class S>
     static bool readable(const view<const S>& from, index_t width, index_t multiple) {
-        return std::is_same_v<S, T> && from.strides[3] == 1 && width % multiple == 0;
+        return std::is_same_v<S, T> && from.strides[3] == 1 && width > 0 && width % multiple == 0;
     }
     template <class S>
     static const T* address(const view<const S>& from, index_t b, index_t h, index_t n, index_t d) {
@@ -150,9 +150,9 @@ private:
         }
         r.q = {s.q, s.row};
         r.q_read = token_block * s.row;
-        for (index_t read = 0; read < r.reads; ++read)
+        for (index_t g = 0; g < r.reads; ++g)
             for (index_t i = 0; i < at.count; ++i)
-                map_row(q, all, at.b, first + read, at[i], at[i], true, s, s.q + (read * token_block + i) * s.row);
+                map_row(q, all, at.b, first + g, at[i], at[i], true, s, s.q + (g * token_block + i) * s.row);
     }
     void load_keys(token_rows<T>& r, const space& s, const token_walk& all, const token_walk& at, index_t h,
                    bool in_place) const {
@@ -222,10 +222,10 @@ private:
         T* const weighted = s.diagonal + r.reads * token_block;
         for (index_t i = 0; i < r.count; ++i) {
             for (index_t d = 0; d < x.D; ++d) weighted[d] = static_cast<T>(observe.u(head, d)) * r.k[i][d];
-            for (index_t read = 0; read < r.reads; ++read) {
+            for (index_t g = 0; g < r.reads; ++g) {
                 T sum = 0;
-                for (index_t d = 0; d < x.D; ++d) sum += r.query(read, i)[d] * weighted[d];
-                s.diagonal[read * token_block + i] = sum;
+                for (index_t d = 0; d < x.D; ++d) sum += r.query(g, i)[d] * weighted[d];
+                s.diagonal[g * token_block + i] = sum;
             }
         }
     }
