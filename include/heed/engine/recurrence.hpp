@@ -98,13 +98,12 @@ void check_state(const char* op, const state<T>* s, const recurrence_extents& x,
         require_shape(s->shape()[a] == want[a], op, "the state has ", s->shape()[a], " ", axes[a], ", the call needs ", want[a]);
 }
 
-/// Whether blocks of tokens pay: the state, met once a block, must be large against the products within the block, and the
-/// recurrent form must have arithmetic or dependencies that the block saves. Measured at D = E = 64 and 128.
+/// Whether blocks of tokens pay: token by token a delta rule reads its state twice and waits for the first reading, which
+/// a block of a large state saves. Measured at D = E = 64 and 128.
 template <class Loader>
 constexpr bool blocks_pay(index_t N, index_t D) {
     constexpr bool by_number = Loader::decay == decay_kind::none || Loader::decay == decay_kind::scalar;
-    constexpr bool plain = Loader::decay == decay_kind::none && Loader::update == update_kind::additive;
-    return by_number && !plain && N >= token_block && D >= 96;
+    return by_number && Loader::update == update_kind::delta && N >= token_block && D >= 96;
 }
 
 /// Which form is computed, and in which chunks.

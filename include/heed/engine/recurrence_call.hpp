@@ -162,12 +162,14 @@ private:
             };
             if (blockwise)
                 advance_chunk(x, each, s, block, t + token_block >= all.count, pass);
-            else
+            else {
+                if (pass != token_pass::read) token_tile::prepare(x, pass);
                 each([&](const token_rows<T>& rows, index_t, index_t packs, T* at, index_t stride) {
                     for_packs<token_tile::packs>(packs, [&](auto v, index_t p) HEED_INLINE_LAMBDA {
                         token_tile::template run<v>(rows, p, at + p * L, stride, pass);
                     });
                 });
+            }
             if (pass != token_pass::write) deliver(x, z, all, t, h, values, s.tokens.o);
         }
         (void)b;

@@ -35,7 +35,7 @@ struct recurrence_loader {
     /// Memory of the rows of a block, for what cannot be read where it is.
     struct space {
         index_t row, column;
-        T *q, *k, *v, *o, *decay, *beta, *x, *y, *diagonal, *raw;
+        T *q, *k, *v, *o, *decay, *beta, *x, *y, *diagonal, *near, *raw;
 
         space(const recurrence_loader& l, carver& from, index_t columns)
             : row(row_of(l.x.D)), column(round_up(std::max<index_t>(columns, 1), L)) {
@@ -52,6 +52,7 @@ struct recurrence_loader {
             x = from.take<T>(update == update_kind::low_rank ? C * row : 0);
             y = from.take<T>(wide ? C * row : 0);
             diagonal = from.take<T>(read == read_kind::bonus ? reads * C + row : 0);
+            near = from.take<T>(decay_kind::scalar == Decay::kind ? near_tokens<T>::all : 0);
             raw = from.take<T>(mapped ? row_of(l.q.shape[3]) : 0);
         }
     };
@@ -87,6 +88,7 @@ struct recurrence_loader {
         r.x = s.x;
         r.y = s.y;
         r.diagonal = s.diagonal;
+        r.near = s.near;
         r.o = {s.o, s.column};
         r.o_read = token_block * s.column;
         if (direct && in_place) {
