@@ -12,6 +12,9 @@ struct probe {};
 struct offset {};
 struct scale {};
 struct context {};
+struct input_gate {};
+struct output_gate {};
+struct past {};
 struct stranger {};
 
 }  // namespace heed::inline HEED_ABI::roles
