@@ -16,6 +16,7 @@
 #include "core/threads.hpp"
 #include "core/view.hpp"
 #include "engine/attention.hpp"
+#include "engine/convolution.hpp"
 #include "engine/merge.hpp"
 #include "interop/eigen.hpp"
 #include "ops/attendre.hpp"

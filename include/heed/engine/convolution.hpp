@@ -1,6 +1,6 @@
-// convolution(x, filter, y, policies...): y = g' * (h conv (g * x)) along the tokens, each channel with its filter.
+// convolution(x, filter, y, policies...): y = g' (h conv (g x) + bias) along the tokens, each channel with its filter.
 //
-//   y[b, t, c] = sum_k h[c, k] x[b, t + ahead - k, c],  x = 0 outside the sequence
+//   (h conv x)[b, t, c] = sum_k h[c, k] x[b, t + ahead - k, c],  x = 0 outside the sequence
 // x, y (b, n, c): dense(p, {B, N, C}), channels(p, {B, C, N}), or any strides. Long filters by products of spectra, at
 // O(log K) a token; short ones by direct sums (convolution_filter.hpp says when).
 //
@@ -10,6 +10,7 @@
 //   - an input that is inf or NaN makes the outputs that the filter reaches from it NaN, and touches no other.
 #pragma once
 
+#include "../core/half.hpp"
 #include "convolution_call.hpp"
 
 namespace heed::inline HEED_ABI {
@@ -35,6 +36,17 @@ struct output_gate {
 };
 template <class V>
 output_gate(const V&) -> output_gate<typename decltype(as_view(std::declval<const V&>()))::value_type>;
+
+/// Policy: y is raised by this (c), before the output gate.
+template <class T>
+struct bias {
+    using role = roles::bias;
+    view<const T, 1> b;
+    template <class V>
+    explicit bias(const V& v) : b(as_view(v)) {}
+};
+template <class V>
+bias(const V&) -> bias<typename decltype(as_view(std::declval<const V&>()))::value_type>;
 
 /// Policy: what came before, (b, c, K - 1), oldest first, zeros at the start of a sequence. It is read, and holds the
 /// last K - 1 inputs (gated) afterwards, so that a sequence may come in pieces of any lengths. Causal filters only.
@@ -84,16 +96,17 @@ void check_convolution(const view<const X, 3>& x, index_t C, index_t K, const vi
 }  // namespace detail
 
 /// x (b, n, c), filter of C channels, y (b, n, c); x, y and gates float, double, bf16 or f16. Policies, in any order:
-/// input_gate{g}, output_gate{g}, past{p}, on{pool, arena} (or scratch_size). Throws shape_error or argument_error
+/// input_gate{g}, output_gate{g}, bias{b} and past{p} in T, on{pool, arena} (or scratch_size). Throws shape_error or argument_error
 /// before anything is written.
 template <class X, class T, class A, class Y, class... Policies>
 void convolution(const X& x, const convolution_filter<T, A>& filter, Y&& y, const Policies&... policies) {
     constexpr const char* op = "convolution";
     static_assert(((has_role<Policies, roles::input_gate> || has_role<Policies, roles::output_gate> ||
-                    has_role<Policies, roles::past> || has_role<Policies, roles::context>)&&...),
+                    has_role<Policies, roles::past> || has_role<Policies, roles::bias> || has_role<Policies, roles::context>)&&...),
                   "heed: an argument is not a policy of convolution");
     static_assert(detail::count_of_role<roles::input_gate, Policies...> <= 1, "heed: two input gates");
     static_assert(detail::count_of_role<roles::output_gate, Policies...> <= 1, "heed: two output gates");
+    static_assert(detail::count_of_role<roles::bias, Policies...> <= 1, "heed: two biases");
     static_assert(detail::count_of_role<roles::past, Policies...> <= 1, "heed: two pasts");
     static_assert(detail::count_of_role<roles::context, Policies...> <= 1, "heed: two contexts");
     const auto in = as_view(x);
@@ -105,16 +118,19 @@ void convolution(const X& x, const convolution_filter<T, A>& filter, Y&& y, cons
     static_assert(std::is_same_v<accumulator<x_type, y_type, T>, T>, "heed: doubles need a filter of doubles");
     const auto gate_in = detail::pick<roles::input_gate>(input_gate<T>(view<const T, 3>{}), policies...);
     const auto gate_out = detail::pick<roles::output_gate>(output_gate<T>(view<const T, 3>{}), policies...);
+    const view<const T, 1> added = detail::pick<roles::bias>(bias<T>(view<const T, 1>{}), policies...).b;
     const view<T, 3> before = detail::pick<roles::past>(past<T>(view<T, 3>{}), policies...).inputs;
     const view<const x_type, 3> read = in;
     detail::check_convolution<T>(read, filter.channels(), filter.taps(), out, gate_in.g, gate_out.g, before);
+    require_shape(!added.data || added.shape[0] == filter.channels(), op, "the bias has ", added.shape[0],
+                  " channels, the filter has ", filter.channels());
     require_argument(filter.longest() == 0 || in.shape[1] <= filter.longest(), op, "x has ", in.shape[1],
                      " tokens, the filter is for at most ", filter.longest());
     require_argument(!before.data || filter.ahead() == 0, op, "the filter looks ", filter.ahead(),
                      " tokens ahead, a past is for causal ones");
     const detail::convolution_call<A, T, x_type, y_type, typename decltype(gate_in.g)::value_type,
                                    typename decltype(gate_out.g)::value_type>
-        call{read, filter, out, gate_in.g, gate_out.g, before};
+        call{read, filter, out, gate_in.g, gate_out.g, added, before};
     detail::in_scratch(
         op, [&](auto& pool) { return call.scratch_bytes(pool); },
         [&](auto& pool, std::byte* memory) { call.run(pool, memory); }, policies...);

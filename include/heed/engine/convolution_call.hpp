@@ -22,15 +22,15 @@ struct row_pointers {
     T* of(index_t c) const { return data ? data + c * stride : nullptr; }
 };
 
-/// The direct form: y[t] = sum_k h[k] x[t + K - 1 - k] for t < n; x is read to whole packs beyond n + K - 1.
+/// The direct form: y[t] = bias + sum_k h[k] x[t + K - 1 - k] for t < n, to whole packs; x is read as far as they need.
 template <class A, class T>
-void sum_directly(const T* h, index_t K, const T* x, T* y, index_t n) {
+void sum_directly(const T* h, index_t K, const T* x, T bias, T* y, index_t n) {
     using P = pack<T, A>;
     constexpr index_t L = P::size;
     constexpr int R = 8;  // sums in flight hide the latency of the multiply-add
     const auto block = [&](auto count, index_t t) HEED_INLINE_LAMBDA {
         P sum[count];
-        unroll<count>([&](auto r) HEED_INLINE_LAMBDA { sum[r] = P(0); });
+        unroll<count>([&](auto r) HEED_INLINE_LAMBDA { sum[r] = P(bias); });
         const T* from = x + t + K - 1;
         for (index_t k = 0; k < K; ++k, --from) {
             const P tap(h[k]);
@@ -53,9 +53,10 @@ struct convolution_call {
     view<const X, 3> x;
     const convolution_filter<T, A>& filter;
     view<Y, 3> y;
-    view<const GI, 3> input_gate;   // none: no data
+    view<const GI, 3> input_gate;  // none: no data, as of those below
     view<const GO, 3> output_gate;
-    view<T, 3> past;                // (b, c, K - 1) inputs before the first token
+    view<const T, 1> bias;         // (c)
+    view<T, 3> past;               // (b, c, K - 1) inputs before the first token
 
     index_t B() const { return x.shape[0]; }
     index_t N() const { return x.shape[1]; }
@@ -139,19 +140,28 @@ private:
         if (filter.plan()) {
             for (index_t c = some.first; c < some.last; c += G) {
                 const index_t at = c - some.first;
-                const group_rows group{{in.of(at), in.stride},       {gate.of(at), gate.stride},
-                                       {out.of(at), out.stride},     {out_gate.of(at), out_gate.stride},
-                                       std::min(G, some.last - c), inputs, outputs};
+                group_rows group{{in.of(at), in.stride},
+                                 {gate.of(at), gate.stride},
+                                 {out.of(at), out.stride},
+                                 {out_gate.of(at), out_gate.stride},
+                                 {},
+                                 std::min(G, some.last - c),
+                                 inputs,
+                                 outputs};
+                for (index_t s = 0; s < group.channels; ++s) group.bias[s] = bias_of(c + s);
                 transform_group(own.z, c, group);
             }
         } else {
             for (index_t c = some.first; c < some.last; ++c)
-                sum_directly<A>(filter.taps_of(c), K, in.of(c - some.first), out.of(c - some.first), outputs.size());
+                sum_directly<A>(filter.taps_of(c), K, in.of(c - some.first), bias_of(c), out.of(c - some.first),
+                                outputs.size());
         }
         if (into_y) return;
         if (output_gate.data) rows_from<A, true>(output_gate, b, some, outputs, own.out, row_size());
         rows_to<A>(own.out, row_size(), y, b, some, outputs);
     }
+
+    T bias_of(index_t c) const { return bias.data ? bias(c) : T(0); }
 
     /// Rows of a view of T with neighbouring tokens, from a channel and a token on; null where there is none.
     template <class S>
@@ -189,6 +199,7 @@ private:
         row_pointers<const T> in, in_gate;
         row_pointers<T> out;
         row_pointers<const T> out_gate;
+        T bias[G];
         index_t channels;
         range inputs, outputs;
     };
@@ -222,7 +233,8 @@ private:
             return select(zero == P(0), all, P(0));
         };
         const auto write = [&](index_t s, index_t i, const P& value) HEED_INLINE_LAMBDA {
-            if (s < group.channels) stored(group.out.of(s), group.out_gate.of(s), i - shift, outputs, value);
+            if (s < group.channels) 
+                stored(group.out.of(s), group.out_gate.of(s), i - shift, outputs, value + P(group.bias[s]));
         };
         if (inputs > plan.size()) enter<true>(plan, z, read);
         else enter<false>(plan, z, read);
