@@ -171,7 +171,7 @@ TEST(convolution, refuses_what_does_not_fit) {
                          "channel extent of the input gate is 3, of x 4");
     refuses<shape_error>([&] { convolution(x, filter, y, output_gate(dense(at(120), {2, 10, 4}))); },
                          "y overlaps the output gate");
-    refuses<shape_error>([&] { convolution(x, filter, y, bias(dense(at(0), {3}))); },
+    refuses<shape_error>([&] { convolution(x, filter, y, channel_bias(dense(at(0), {3}))); },
                          "the bias has 3 channels, the filter has 4");
     refuses<shape_error>([&] { convolution(x, filter, y, past(dense(at(1000), {2, 4, 48}))); },
                          "the past has 48 tokens, 50 taps need 49");

@@ -114,7 +114,7 @@ TEST(convolution, skip_and_bias) {
             const filter_options options{.ahead = ahead, .form = form};
             convolution(sequence(x), convolution_filter<double>(matrix(h), options), sequence(plain));
             convolution(sequence(x), convolution_filter<double>(matrix(h), dense(d.data(), {5}), options), sequence(y),
-                        bias(dense(raise.data(), {5})));
+                        channel_bias(dense(raise.data(), {5})));
             y.each([&](index_t b, index_t, index_t n, index_t c) {
                 ASSERT_NEAR(y(b, 0, n, c), plain(b, 0, n, c) + d[c] * x(b, 0, n, c) + raise[c], 1e-12);
             });

@@ -15,7 +15,7 @@ struct context {};
 struct input_gate {};
 struct output_gate {};
 struct past {};
-struct bias {};
+struct channel_bias {};
 struct stranger {};
 
 }  // namespace heed::inline HEED_ABI::roles

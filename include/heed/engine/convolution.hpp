@@ -39,14 +39,14 @@ output_gate(const V&) -> output_gate<typename decltype(as_view(std::declval<cons
 
 /// Policy: y is raised by this (c), before the output gate.
 template <class T>
-struct bias {
-    using role = roles::bias;
+struct channel_bias {
+    using role = roles::channel_bias;
     view<const T, 1> b;
     template <class V>
-    explicit bias(const V& v) : b(as_view(v)) {}
+    explicit channel_bias(const V& v) : b(as_view(v)) {}
 };
 template <class V>
-bias(const V&) -> bias<typename decltype(as_view(std::declval<const V&>()))::value_type>;
+channel_bias(const V&) -> channel_bias<typename decltype(as_view(std::declval<const V&>()))::value_type>;
 
 /// Policy: what came before, (b, c, K - 1), oldest first, zeros at the start of a sequence. It is read, and holds the
 /// last K - 1 inputs (gated) afterwards, so that a sequence may come in pieces of any lengths. Causal filters only.
@@ -96,17 +96,17 @@ void check_convolution(const view<const X, 3>& x, index_t C, index_t K, const vi
 }  // namespace detail
 
 /// x (b, n, c), filter of C channels, y (b, n, c); x, y and gates float, double, bf16 or f16. Policies, in any order:
-/// input_gate{g}, output_gate{g}, bias{b} and past{p} in T, on{pool, arena} (or scratch_size). Throws shape_error or argument_error
+/// input_gate{g}, output_gate{g}, channel_bias{b} and past{p} in T, on{pool, arena} (or scratch_size). Throws shape_error or argument_error
 /// before anything is written.
 template <class X, class T, class A, class Y, class... Policies>
 void convolution(const X& x, const convolution_filter<T, A>& filter, Y&& y, const Policies&... policies) {
     constexpr const char* op = "convolution";
     static_assert(((has_role<Policies, roles::input_gate> || has_role<Policies, roles::output_gate> ||
-                    has_role<Policies, roles::past> || has_role<Policies, roles::bias> || has_role<Policies, roles::context>)&&...),
+                    has_role<Policies, roles::past> || has_role<Policies, roles::channel_bias> || has_role<Policies, roles::context>)&&...),
                   "heed: an argument is not a policy of convolution");
     static_assert(detail::count_of_role<roles::input_gate, Policies...> <= 1, "heed: two input gates");
     static_assert(detail::count_of_role<roles::output_gate, Policies...> <= 1, "heed: two output gates");
-    static_assert(detail::count_of_role<roles::bias, Policies...> <= 1, "heed: two biases");
+    static_assert(detail::count_of_role<roles::channel_bias, Policies...> <= 1, "heed: two biases");
     static_assert(detail::count_of_role<roles::past, Policies...> <= 1, "heed: two pasts");
     static_assert(detail::count_of_role<roles::context, Policies...> <= 1, "heed: two contexts");
     const auto in = as_view(x);
@@ -118,7 +118,7 @@ void convolution(const X& x, const convolution_filter<T, A>& filter, Y&& y, cons
     static_assert(std::is_same_v<accumulator<x_type, y_type, T>, T>, "heed: doubles need a filter of doubles");
     const auto gate_in = detail::pick<roles::input_gate>(input_gate<T>(view<const T, 3>{}), policies...);
     const auto gate_out = detail::pick<roles::output_gate>(output_gate<T>(view<const T, 3>{}), policies...);
-    const view<const T, 1> added = detail::pick<roles::bias>(bias<T>(view<const T, 1>{}), policies...).b;
+    const view<const T, 1> added = detail::pick<roles::channel_bias>(channel_bias<T>(view<const T, 1>{}), policies...).b;
     const view<T, 3> before = detail::pick<roles::past>(past<T>(view<T, 3>{}), policies...).inputs;
     const view<const x_type, 3> read = in;
     detail::check_convolution<T>(read, filter.channels(), filter.taps(), out, gate_in.g, gate_out.g, before);
