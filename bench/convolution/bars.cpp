@@ -4,6 +4,9 @@
 #include "problem.hpp"
 
 namespace bench {
+
+void hyena_over_attention(bars_table&), distilled_over_attention(bars_table&), million(bars_table&);
+
 namespace {
 
 void fftw(bars_table& table) {
@@ -30,6 +33,12 @@ void two_threads(bars_table& table) {
 
 }  // namespace
 
-std::vector<bar_group> convolution_bars() { return {{"fftw", fftw}, {"threads", two_threads}}; }
+std::vector<bar_group> convolution_bars() {
+    return {{"fftw", fftw},
+            {"threads", two_threads},
+            {"hyena", hyena_over_attention},
+            {"distilled", distilled_over_attention},
+            {"million", million}};
+}
 
 }  // namespace bench

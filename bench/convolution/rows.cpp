@@ -3,6 +3,9 @@
 #include "problem.hpp"
 
 namespace bench {
+
+std::vector<measurement> hyena_rows(length);
+
 namespace {
 
 void everyone(std::vector<measurement>& rows, const convolution_problem& p) {
@@ -28,6 +31,7 @@ std::vector<measurement> convolution_rows(length extent) {
             for (bool by_token : {false, true}) everyone(rows, {16384, K, 64, 1, by_token});
     if (whole)
         for (index_t N : {1000, 1025, 1500, 3000, 10007, 100003}) everyone(rows, {N, N, 64, 1, false});
+    for (measurement& m : hyena_rows(extent)) rows.push_back(std::move(m));
     return rows;
 }
 
