@@ -37,13 +37,15 @@ hyena_weights<float> model(index_t D, index_t longest) {
     const index_t W = 64, E = 5;
     const auto decays = hyena_decays(D);
     const implicit_filter<float> filters(
-        {{drawn(W, E, 1, 0.5), drawn(W, 1, 2, 0.1)}, {drawn(W, W, 3, 0.1), drawn(W, 1, 4, 0.1)},
+        {{drawn(W, E, 1, 0.5), drawn(W, 1, 2, 0.1)},
+         {drawn(W, W, 3, 0.1), drawn(W, 1, 4, 0.1)},
          {drawn(W, W, 5, 0.1), drawn(W, 1, 6, 0.1)}},
         drawn(D, W, 7, 0.1 / std::sqrt(double(longest))), implicit_filter<float>::column::Constant(W, 10),
         Eigen::Map<const Eigen::VectorXd>(decays.data(), D).cast<float>(), 0.05f, longest);
     const double scale = 1 / std::sqrt(double(D));
-    return {2,       drawn(3 * D, D, 8, scale), drawn(3 * D, 1, 9, 0.1), drawn(3 * D, 3, 10, 0.5), drawn(3 * D, 1, 11, 0.1),
-            filters, drawn(D, 1, 12, 0.3),      drawn(D, D, 13, scale),  drawn(D, 1, 14, 0.1)};
+    return {
+        2,       drawn(3 * D, D, 8, scale), drawn(3 * D, 1, 9, 0.1), drawn(3 * D, 3, 10, 0.5), drawn(3 * D, 1, 11, 0.1),
+        filters, drawn(D, 1, 12, 0.3),      drawn(D, D, 13, scale),  drawn(D, 1, 14, 0.1)};
 }
 
 /// Output n of the layer, in double, from its definition.

@@ -14,9 +14,7 @@ namespace {
 
 constexpr index_t C = 64, taps = 4096, prompt = 3000, generated = 1000, N = prompt + generated;
 
-double seconds() {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 /// Tap t of channel c: a few decaying waves under a slower decay that is no exponential.
 double tap(index_t c, index_t t) {

@@ -13,7 +13,8 @@ namespace {
 std::vector<float> drawn(index_t n, std::uint64_t seed, double spread) {
     const counter_random random(seed);
     std::vector<float> x(static_cast<std::size_t>(n));
-    for (index_t i = 0; i < n; ++i) x[i] = static_cast<float>((random.uniform(static_cast<std::uint64_t>(i)) - 0.5) * spread);
+    for (index_t i = 0; i < n; ++i)
+        x[i] = static_cast<float>((random.uniform(static_cast<std::uint64_t>(i)) - 0.5) * spread);
     return x;
 }
 
@@ -73,7 +74,8 @@ prepared prepare_distilled(int) {
     std::uint64_t drawn_numbers = 0;
     for (modal_form& f : forms)
         for (index_t n = 0; n < modes; ++n) {
-            f.poles.push_back(std::polar(0.9 + 0.09 * random.uniform(drawn_numbers), 3 * random.uniform(drawn_numbers + 1)));
+            f.poles.push_back(
+                std::polar(0.9 + 0.09 * random.uniform(drawn_numbers), 3 * random.uniform(drawn_numbers + 1)));
             f.residues.push_back(std::polar(1.0, 6 * random.uniform(drawn_numbers + 2)));
             drawn_numbers += 3;
         }
@@ -86,9 +88,7 @@ prepared prepare_distilled(int) {
     auto state = made.start(1);
     const auto d = std::make_shared<decoding>(
         decoding{std::move(made), std::move(state), std::vector<float>(C, 1.0f), std::vector<float>(C)});
-    const job run = [d] {
-        d->filter(dense(d->x.data(), {1, 1, C}), dense(d->y.data(), {1, 1, C}), d->state);
-    };
+    const job run = [d] { d->filter(dense(d->x.data(), {1, 1, C}), dense(d->y.data(), {1, 1, C}), d->state); };
     run(), run();  // the second output of a constant is h[0] + h[1]
     double off = 0;
     for (index_t c = 0; c < C; ++c) off = std::max(off, std::abs(forms[c].samples(2)[1] - double(d->y[c])));
@@ -101,8 +101,8 @@ prepared prepare_distilled(int) {
 }
 
 measurement hyena_of(index_t N, int workers) {
-    return {"convolution/hyena2/f32/n:" + std::to_string(N) + "/c:64/threads:" + std::to_string(workers) + "/heed", workers,
-            [=] { return prepare_hyena(N, workers); }};
+    return {"convolution/hyena2/f32/n:" + std::to_string(N) + "/c:64/threads:" + std::to_string(workers) + "/heed",
+            workers, [=] { return prepare_hyena(N, workers); }};
 }
 measurement distilled_decode() {
     return {"convolution/distilled/f32/order:16/c:64/threads:1/heed", 1, [] { return prepare_distilled(1); }};
@@ -136,8 +136,8 @@ hyena_layer<float> genome_layer(index_t D, index_t N) {
         some(D, W, 0.1 / std::sqrt(double(N))), column::Constant(W, 10),
         Eigen::Map<const Eigen::VectorXd>(decays.data(), D).cast<float>(), 0.05f, N);
     const double scale = 3 / std::sqrt(double(D));
-    return hyena_layer<float>({2, some(3 * D, D, scale), some(3 * D, 1, 1), some(3 * D, 3, 1), some(3 * D, 1, 1), filters,
-                               some(D, 1, 1), some(D, D, scale), some(D, 1, 1)});
+    return hyena_layer<float>({2, some(3 * D, D, scale), some(3 * D, 1, 1), some(3 * D, 3, 1), some(3 * D, 1, 1),
+                               filters, some(D, 1, 1), some(D, D, scale), some(D, 1, 1)});
 }
 
 }  // namespace

@@ -70,7 +70,7 @@ struct convolver {
 };
 measurement measured(const convolution_problem& p, const convolver& by);
 
-convolver heed_convolver(const std::string& dtype = "f32"), naive_convolver();
+convolver heed_convolver(const std::string&dtype = "f32"), naive_convolver();
 /// FFTW, planned with FFTW_MEASURE: real transforms of 2 N, spectra of filters kept. Empty name where it is not here.
 convolver fftw_convolver();
 

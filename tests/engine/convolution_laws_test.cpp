@@ -88,7 +88,8 @@ TEST(convolution, what_is_not_finite_reaches_what_the_filter_reaches) {
             for (const layout& l : {layout::heads(), layout::channels_first()}) {
                 constexpr index_t N = 900, at = 410;
                 const auto h = test::normal<double>({1, 1, 6, K}, 1);
-                const convolution_filter<double> filter(matrix(h), {.ahead = ahead, .form = convolution_form::transform});
+                const convolution_filter<double> filter(matrix(h),
+                                                        {.ahead = ahead, .form = convolution_form::transform});
                 auto x = test::normal<double>({1, 1, N, 6}, 2, 1, l);
                 x(0, 0, at, 1) = 0;
                 auto spoilt = x;
@@ -162,22 +163,40 @@ TEST(convolution, refuses_what_does_not_fit) {
     const auto x = dense(at(0), {2, 10, 4}), y = dense(at(100), {2, 10, 4});
     const auto h = dense(at(200), {4, 50});
     const convolution_filter<float> filter(h), limited(h, {.longest = 9}), looking(h, {.ahead = 3});
-    refuses<shape_error>([&] { convolution(dense(at(0), {2, 10, 3}), filter, y); },
-                         "convolution: x has 3 channels, the filter has 4");
-    refuses<shape_error>([&] { convolution(x, filter, dense(at(100), {2, 9, 4})); },
-                         "convolution: token extent of y is 9, of x 10");
+    refuses<shape_error>(
+        [&] {
+            convolution(dense(at(0), {2, 10, 3}), filter, y);
+        },
+        "convolution: x has 3 channels, the filter has 4");
+    refuses<shape_error>(
+        [&] {
+            convolution(x, filter, dense(at(100), {2, 9, 4}));
+        },
+        "convolution: token extent of y is 9, of x 10");
     refuses<shape_error>([&] { convolution(x, filter, dense(at(40), {2, 10, 4})); }, "convolution: y overlaps x");
-    refuses<shape_error>([&] { convolution(x, filter, y, input_gate(dense(at(0), {2, 10, 3}))); },
-                         "channel extent of the input gate is 3, of x 4");
-    refuses<shape_error>([&] { convolution(x, filter, y, output_gate(dense(at(120), {2, 10, 4}))); },
-                         "y overlaps the output gate");
+    refuses<shape_error>(
+        [&] {
+            convolution(x, filter, y, input_gate(dense(at(0), {2, 10, 3})));
+        },
+        "channel extent of the input gate is 3, of x 4");
+    refuses<shape_error>(
+        [&] {
+            convolution(x, filter, y, output_gate(dense(at(120), {2, 10, 4})));
+        },
+        "y overlaps the output gate");
     refuses<shape_error>([&] { convolution(x, filter, y, channel_bias(dense(at(0), {3}))); },
                          "the bias has 3 channels, the filter has 4");
-    refuses<shape_error>([&] { convolution(x, filter, y, past(dense(at(1000), {2, 4, 48}))); },
-                         "the past has 48 tokens, 50 taps need 49");
+    refuses<shape_error>(
+        [&] {
+            convolution(x, filter, y, past(dense(at(1000), {2, 4, 48})));
+        },
+        "the past has 48 tokens, 50 taps need 49");
     refuses<argument_error>([&] { convolution(x, limited, y); }, "x has 10 tokens, the filter is for at most 9");
-    refuses<argument_error>([&] { convolution(x, looking, y, past(dense(at(1000), {2, 4, 49}))); },
-                            "the filter looks 3 tokens ahead");
+    refuses<argument_error>(
+        [&] {
+            convolution(x, looking, y, past(dense(at(1000), {2, 4, 49})));
+        },
+        "the filter looks 3 tokens ahead");
     refuses<argument_error>([&] { convolution_filter<float> f(h, {.ahead = 50}); }, "ahead is 50 of 50 taps");
     refuses<shape_error>([&] { convolution_filter<float> f(h, dense(at(0), {3})); }, "skip has 3 channels");
     m[333] = std::nanf("");

@@ -126,7 +126,8 @@ TEST(convolution, linear_and_a_delta_is_the_identity) {
     const auto a = test::normal<double>({1, 1, N, 3}, 1), b = test::normal<double>(a.shape(), 2);
     const auto h = test::normal<double>({1, 1, 3, N}, 3);
     tensor<double> sum(a.shape()), ya(a.shape()), yb(a.shape()), y(a.shape()), delta({1, 1, 3, N});
-    sum.each([&](index_t i, index_t o, index_t n, index_t c) { sum(i, o, n, c) = 2 * a(i, o, n, c) - 3 * b(i, o, n, c); });
+    sum.each(
+        [&](index_t i, index_t o, index_t n, index_t c) { sum(i, o, n, c) = 2 * a(i, o, n, c) - 3 * b(i, o, n, c); });
     delta.fill([](index_t i) { return i % N == 0; });
     const convolution_filter<double> filter(matrix(h));
     convolution(sequence(a), filter, sequence(ya));

@@ -22,7 +22,8 @@ modal_form known(index_t pairs, std::uint64_t seed) {
     const counter_random random(seed);
     modal_form f{0.7, {{0.55, 0}}, {{0.4, 0}}};
     for (index_t n = 0; n < pairs; ++n) {
-        const double spread = (static_cast<double>(n) + 0.2 + 0.6 * random.uniform(test::number(2 * n))) / double(pairs);
+        const double spread =
+            (static_cast<double>(n) + 0.2 + 0.6 * random.uniform(test::number(2 * n))) / double(pairs);
         f.poles.push_back(std::polar(0.75 + 0.2 * random.uniform(test::number(2 * n + 1)), 3.0 * spread));
         f.residues.push_back(std::polar(1.0, 5.0 * spread));
     }
@@ -159,12 +160,21 @@ TEST(distil, refuses_what_does_not_fit) {
     const modal_filter<float> filter(forms);
     auto s = filter.start(1);
     std::vector<float> m(100);
-    refuses<shape_error>([&] { filter(dense(m.data(), {1, 3, 3}), dense(m.data(), {1, 3, 3}), s); },
-                         "x has 3 channels, the filters are for 2");
-    refuses<shape_error>([&] { filter(dense(m.data(), {2, 3, 2}), dense(m.data(), {2, 3, 2}), s); },
-                         "the state is of 1 sequences, x of 2");
-    refuses<shape_error>([&] { filter(dense(m.data(), {1, 3, 2}), dense(m.data() + 1, {1, 3, 2}), s); },
-                         "y overlaps x and is not the same view");
+    refuses<shape_error>(
+        [&] {
+            filter(dense(m.data(), {1, 3, 3}), dense(m.data(), {1, 3, 3}), s);
+        },
+        "x has 3 channels, the filters are for 2");
+    refuses<shape_error>(
+        [&] {
+            filter(dense(m.data(), {2, 3, 2}), dense(m.data(), {2, 3, 2}), s);
+        },
+        "the state is of 1 sequences, x of 2");
+    refuses<shape_error>(
+        [&] {
+            filter(dense(m.data(), {1, 3, 2}), dense(m.data() + 1, {1, 3, 2}), s);
+        },
+        "y overlaps x and is not the same view");
 }
 
 }  // namespace

@@ -101,7 +101,8 @@ struct network {
 
     network(index_t E, index_t W, index_t C, index_t length) : longest(length) {
         for (index_t i = 0; i < 3; ++i)
-            layers.push_back({drawn(W, i == 0 ? E : W, 20 + test::number(i), 0.5), drawn(W, 1, 30 + test::number(i), 1)});
+            layers.push_back(
+                {drawn(W, i == 0 ? E : W, 20 + test::number(i), 0.5), drawn(W, 1, 30 + test::number(i), 1)});
         last = drawn(C, W, 40, 0.3);
         frequency = drawn(W, 1, 41, 3);
         const auto decays = hyena_decays(C);
@@ -208,8 +209,11 @@ TEST(hyena, refuses_what_does_not_fit) {
     std::vector<float> m(1000, 1);
     const auto u = dense(m.data(), {1, 10, 12}), y = dense(m.data() + 500, {1, 10, 4});
     const convolution_filter<float> filter(dense(m.data(), {4, 10})), other(dense(m.data(), {3, 10}));
-    refuses<shape_error>([&] { hyena(slice(u, 2, range{0, 11}), filter, y); },
-                         "hyena: u is (1, 10, 11), order 2 and y ask for (1, 10, 12)");
+    refuses<shape_error>(
+        [&] {
+            hyena(slice(u, 2, range{0, 11}), filter, y);
+        },
+        "hyena: u is (1, 10, 11), order 2 and y ask for (1, 10, 12)");
     refuses<shape_error>([&] { hyena(u, other, y); }, "a filter has 3 channels, y has 4");
     refuses<shape_error>([&] { hyena(u, filter, dense(m.data(), {1, 10, 4})); }, "y overlaps u");
     refuses<argument_error>([&] { hyena(u, std::span<const convolution_filter<float>>(), y); }, "the least order is 2");

@@ -50,8 +50,8 @@ TEST(s4d, taps_are_the_powers) {
                 complex sum = 0;
                 for (index_t n = 0; n < 5; ++n) {
                     const complex a = m.A[c * 5 + n], half = m.dt[c] / 2 * a;
-                    const complex pole = by == discretisation::bilinear ? (1.0 + half) / (1.0 - half)
-                                                                        : std::exp(m.dt[c] * a);
+                    const complex pole =
+                        by == discretisation::bilinear ? (1.0 + half) / (1.0 - half) : std::exp(m.dt[c] * a);
                     const complex in = by == discretisation::bilinear ? m.dt[c] / (1.0 - half) : (pole - 1.0) / a;
                     sum += m.C[c * 5 + n] * in * std::exp(double(l) * std::log(pole));
                 }

@@ -96,13 +96,14 @@ void check_convolution(const view<const X, 3>& x, index_t C, index_t K, const vi
 }  // namespace detail
 
 /// x (b, n, c), filter of C channels, y (b, n, c); x, y and gates float, double, bf16 or f16. Policies, in any order:
-/// input_gate{g}, output_gate{g}, channel_bias{b} and past{p} in T, on{pool, arena} (or scratch_size). Throws shape_error or argument_error
-/// before anything is written.
+/// input_gate{g}, output_gate{g}, channel_bias{b} and past{p} in T, on{pool, arena} (or scratch_size). Throws
+/// shape_error or argument_error before anything is written.
 template <class X, class T, class A, class Y, class... Policies>
 void convolution(const X& x, const convolution_filter<T, A>& filter, Y&& y, const Policies&... policies) {
     constexpr const char* op = "convolution";
     static_assert(((has_role<Policies, roles::input_gate> || has_role<Policies, roles::output_gate> ||
-                    has_role<Policies, roles::past> || has_role<Policies, roles::channel_bias> || has_role<Policies, roles::context>)&&...),
+                    has_role<Policies, roles::past> || has_role<Policies, roles::channel_bias> ||
+                    has_role<Policies, roles::context>)&&...),
                   "heed: an argument is not a policy of convolution");
     static_assert(detail::count_of_role<roles::input_gate, Policies...> <= 1, "heed: two input gates");
     static_assert(detail::count_of_role<roles::output_gate, Policies...> <= 1, "heed: two output gates");
@@ -118,7 +119,8 @@ void convolution(const X& x, const convolution_filter<T, A>& filter, Y&& y, cons
     static_assert(std::is_same_v<accumulator<x_type, y_type, T>, T>, "heed: doubles need a filter of doubles");
     const auto gate_in = detail::pick<roles::input_gate>(input_gate<T>(view<const T, 3>{}), policies...);
     const auto gate_out = detail::pick<roles::output_gate>(output_gate<T>(view<const T, 3>{}), policies...);
-    const view<const T, 1> added = detail::pick<roles::channel_bias>(channel_bias<T>(view<const T, 1>{}), policies...).b;
+    const view<const T, 1> added =
+        detail::pick<roles::channel_bias>(channel_bias<T>(view<const T, 1>{}), policies...).b;
     const view<T, 3> before = detail::pick<roles::past>(past<T>(view<T, 3>{}), policies...).inputs;
     const view<const x_type, 3> read = in;
     detail::check_convolution<T>(read, filter.channels(), filter.taps(), out, gate_in.g, gate_out.g, before);

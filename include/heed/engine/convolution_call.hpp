@@ -1,8 +1,8 @@
 // One call of convolution: its operands, and the loops over channels, sequences and chunks of tokens.
 //
-//   for each task (some channels, sequence b, chunk [s, e) of outputs)          cut by shape alone
-//     inputs s + ahead - K + 1 ... e - 1 + ahead, gated                          convolution_rows.hpp, where they are not rows
-//     enter, transform, product, transform back, leave: or direct sums           tile/fft.hpp
+//   for each task (some channels, sequence b, chunk [s, e) of outputs)    cut by shape alone
+//     inputs s + ahead - K + 1 ... e - 1 + ahead, gated                   convolution_rows.hpp, unless rows of x will do
+//     enter, transform, product, transform back, leave; or direct sums    tile/fft.hpp
 //     outputs, gated
 // Modulo x^(2P) + 1 the first K - 1 outputs of a window are spoilt, unless it starts where the sequence does.
 #pragma once
@@ -55,8 +55,8 @@ struct convolution_call {
     view<Y, 3> y;
     view<const GI, 3> input_gate;  // none: no data, as of those below
     view<const GO, 3> output_gate;
-    view<const T, 1> bias;         // (c)
-    view<T, 3> past;               // (b, c, K - 1) inputs before the first token
+    view<const T, 1> bias;  // (c)
+    view<T, 3> past;        // (b, c, K - 1) inputs before the first token
 
     index_t B() const { return x.shape[0]; }
     index_t N() const { return x.shape[1]; }
@@ -89,7 +89,8 @@ struct convolution_call {
         space(carver& from, const convolution_call& call) {
             z = from.template take<T>(call.filter.plan() ? call.filter.plan()->block() * 2 * L : 0);
             in = from.template take<T>(call.reads_in_place() ? 0 : call.width() * call.row_size());
-            out = from.template take<T>(call.writes_in_place() && call.filter.plan() ? 0 : call.width() * call.row_size());
+            out = from.template take<T>(call.writes_in_place() && call.filter.plan() ? 0
+                                                                                     : call.width() * call.row_size());
         }
     };
     std::size_t worker_bytes() const {
@@ -179,7 +180,9 @@ private:
         for (index_t c = 0; c < some.size(); ++c) {
             T* row = rows + c * row_size();
             index_t j = wanted.first;
-            const auto zeros = [&](index_t end) { for (; j < end; ++j) *row++ = 0; };
+            const auto zeros = [&](index_t end) {
+                for (; j < end; ++j) *row++ = 0;
+            };
             if (has_past()) {
                 zeros(before.first);
                 for (; j < before.last; ++j) *row++ = past(b, some.first + c, j + filter.taps() - 1);
@@ -206,13 +209,15 @@ private:
 
     /// L numbers of a row of n from i on, zeros beyond, times those of a gate.
     static HEED_INLINE P loaded(const T* row, const T* gate, index_t i, index_t n) {
-        if (i + L <= n) [[likely]] return gate ? load<P>(row + i) * load<P>(gate + i) : load<P>(row + i);
+        if (i + L <= n) [[likely]]
+            return gate ? load<P>(row + i) * load<P>(gate + i) : load<P>(row + i);
         alignas(64) T some[L] = {};
         for (index_t l = i; l < n; ++l) some[l - i] = gate ? row[l] * gate[l] : row[l];
         return load_aligned<P>(some);
     }
     static HEED_INLINE void stored(T* row, const T* gate, index_t i, index_t n, const P& x) {
-        if (i >= 0 && i + L <= n) [[likely]] return store(row + i, gate ? x * load<P>(gate + i) : x);
+        if (i >= 0 && i + L <= n) [[likely]]
+            return store(row + i, gate ? x * load<P>(gate + i) : x);
         if (i <= -L || i >= n) return;
         alignas(64) T some[L];
         store_aligned(some, x);
@@ -233,14 +238,18 @@ private:
             return select(zero == P(0), all, P(0));
         };
         const auto write = [&](index_t s, index_t i, const P& value) HEED_INLINE_LAMBDA {
-            if (s < group.channels) 
+            if (s < group.channels)
                 stored(group.out.of(s), group.out_gate.of(s), i - shift, outputs, value + P(group.bias[s]));
         };
-        if (inputs > plan.size()) enter<true>(plan, z, read);
-        else enter<false>(plan, z, read);
+        if (inputs > plan.size())
+            enter<true>(plan, z, read);
+        else
+            enter<false>(plan, z, read);
         transform<true>(plan, z, filter.spectrum_of(c));
-        if (shift + outputs > plan.size()) leave<true>(plan, z, write);
-        else leave<false>(plan, z, write);
+        if (shift + outputs > plan.size())
+            leave<true>(plan, z, write);
+        else
+            leave<false>(plan, z, write);
         if (any(spoilt != P(0)))
             for (index_t s = 0; s < group.channels; ++s) spoil(group, s);
     }

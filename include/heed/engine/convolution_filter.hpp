@@ -1,8 +1,8 @@
 // The filters of C channels, made ready once: their taps, and their spectra where a transform pays.
 //
 //   y[t] = sum_k h[k] x[t + ahead - k],  k < K;  ahead = 0 is causal
-// A convolution is done in chunks of outputs, each a product of spectra modulo x^(2P) + 1 (tile/fft.hpp) or a direct sum.
-// P is chosen by K and the length of the calls. Memory: C (K + 2P) numbers.
+// A convolution is done in chunks of outputs, each a product of spectra modulo x^(2P) + 1 (tile/fft.hpp) or a direct
+// sum. P is chosen by K and the length of the calls. Memory: C (K + 2P) numbers.
 #pragma once
 
 #include <memory>
@@ -60,7 +60,9 @@ public:
     index_t taps() const { return K_; }
     index_t ahead() const { return ahead_; }
     index_t longest() const { return longest_; }
-    std::size_t bytes() const { return (taps_.size() + static_cast<std::size_t>(C_ > 0 && plan_ ? spectra_size() : 0)) * sizeof(T); }
+    std::size_t bytes() const {
+        return (taps_.size() + static_cast<std::size_t>(C_ > 0 && plan_ ? spectra_size() : 0)) * sizeof(T);
+    }
 
     /// Null where sums are direct.
     const plan_type* plan() const { return plan_.get(); }
@@ -87,10 +89,10 @@ private:
         }
     }
 
-    /// Direct sums cost K multiply-adds an output, unaligned; a transform as much as about 40 of them.
+    /// Direct sums cost K multiply-adds an output, unaligned; a transform as much as about 32 of them.
     bool by_transform(convolution_form form) const {
         if (form != convolution_form::by_shape) return form == convolution_form::transform && K_ > 0 && C_ > 0;
-        constexpr index_t break_even = 40;
+        constexpr index_t break_even = 32;
         const index_t used = std::min<index_t>(C_, plan_type::sequences);
         return C_ > 0 && K_ * used > break_even * plan_type::sequences;
     }
@@ -108,8 +110,7 @@ private:
 
     void find_spectra() {
         index_t best = plan_type::length_for((K_ + 1) / 2);
-        for (index_t P = best; P <= plan_type::length_for(4 * std::max(K_, longest_));
-             P = plan_type::length_for(P + 1))
+        for (index_t P = best; P <= plan_type::length_for(4 * std::max(K_, longest_)); P = plan_type::length_for(P + 1))
             if (cost(P) < cost(best)) best = P;
         plan_ = std::make_shared<plan_type>(best);
         memory_ = arena(static_cast<std::size_t>(spectra_size()) * sizeof(T));

@@ -1,5 +1,5 @@
-// Rows of a convolution: stretches of channels as contiguous numbers of the arithmetic's type, one channel after another,
-// whatever the strides and types of the views they come from and go to.
+// Rows of a convolution: stretches of channels as contiguous numbers of the arithmetic's type, one channel after
+// another, whatever the strides and types of the views they come from and go to.
 #pragma once
 
 #include "../core/view.hpp"

@@ -21,9 +21,8 @@ namespace detail {
 
 /// H_ij = h[i + j + first], (m, m); symmetric.
 inline Eigen::MatrixXd hankel(std::span<const double> h, index_t m, index_t first) {
-    return Eigen::MatrixXd::NullaryExpr(m, m, [&](index_t i, index_t j) {
-        return h[static_cast<std::size_t>(i + j + first)];
-    });
+    return Eigen::MatrixXd::NullaryExpr(
+        m, m, [&](index_t i, index_t j) { return h[static_cast<std::size_t>(i + j + first)]; });
 }
 
 /// Rows of the largest Hankel matrix whose successor the samples still fill.
@@ -76,11 +75,10 @@ inline std::vector<std::complex<double>> fitted_residues(std::span<const double>
         at += pole.imag() != 0 ? 2 : 1;
     }
     const Eigen::VectorXd lengths = basis.colwise().norm().transpose().cwiseMax(1e-300);
-    const Eigen::VectorXd x =
-        (basis * lengths.cwiseInverse().asDiagonal())
-            .colPivHouseholderQr()
-            .solve(Eigen::Map<const Eigen::VectorXd>(h.data() + 1, T))
-            .cwiseQuotient(lengths);
+    const Eigen::VectorXd x = (basis * lengths.cwiseInverse().asDiagonal())
+                                  .colPivHouseholderQr()
+                                  .solve(Eigen::Map<const Eigen::VectorXd>(h.data() + 1, T))
+                                  .cwiseQuotient(lengths);
     std::vector<std::complex<double>> residues;
     at = 0;
     for (const auto& pole : poles) {
@@ -125,8 +123,8 @@ inline modal_form distil(std::span<const double> h, index_t order, index_t rows 
     const Eigen::VectorXd root = s.values.head(d).cwiseAbs().cwiseSqrt().cwiseInverse();
     const Eigen::VectorXd signs = s.values.head(d).cwiseSign();
     const auto V = s.vectors.leftCols(d);
-    const Eigen::MatrixXd A = root.asDiagonal() * (V.transpose() * (detail::hankel(h, m, 2) * V)) * signs.asDiagonal() *
-                              root.asDiagonal();
+    const Eigen::MatrixXd A =
+        root.asDiagonal() * (V.transpose() * (detail::hankel(h, m, 2) * V)) * signs.asDiagonal() * root.asDiagonal();
     const Eigen::EigenSolver<Eigen::MatrixXd> solved(A, false);
     for (const auto& pole : solved.eigenvalues())
         if (pole.imag() >= 0) form.poles.push_back(detail::stable(pole));

@@ -16,15 +16,15 @@ struct hyena_weights {
     using matrix = typename implicit_filter<T>::matrix;
     using column = typename implicit_filter<T>::column;
 
-    index_t order;                       // p
-    matrix in;                           // ((p + 1) C, D): x_0, ..., x_(p-1), v
-    column in_bias;                      // ((p + 1) C)
-    matrix short_taps;                   // ((p + 1) C, taps), the newest token first
-    column short_bias;                   // ((p + 1) C)
-    implicit_filter<T> filters;          // ((p - 1) C): o of channel c is c (p - 1) + o
-    column skip;                         // ((p - 1) C), as the filters
-    matrix out;                          // (D, C)
-    column out_bias;                     // (D)
+    index_t order;               // p
+    matrix in;                   // ((p + 1) C, D): x_0, ..., x_(p-1), v
+    column in_bias;              // ((p + 1) C)
+    matrix short_taps;           // ((p + 1) C, taps), the newest token first
+    column short_bias;           // ((p + 1) C)
+    implicit_filter<T> filters;  // ((p - 1) C): o of channel c is c (p - 1) + o
+    column skip;                 // ((p - 1) C), as the filters
+    matrix out;                  // (D, C)
+    column out_bias;             // (D)
 
     index_t channels() const { return out.cols(); }
 };
@@ -165,11 +165,10 @@ private:
         const matrix out = w_.out.middleCols(some.first, some.size());
         for_tasks(pool, ceil_div(N, block), [&](index_t task, index_t) {
             const range tokens{task * block, std::min(N, (task + 1) * block)};
-            const Eigen::Map<const matrix, 0, Eigen::OuterStride<>> part(&v(0, tokens.first, 0), some.size(),
-                                                                         tokens.size(),
-                                                                         Eigen::OuterStride<>(v.strides[2]));
-            matrix sum = some.first == 0 ? matrix(w_.out_bias.transpose().replicate(tokens.size(), 1))
-                                         : tokens_of(y, tokens);
+            const Eigen::Map<const matrix, 0, Eigen::OuterStride<>> part(
+                &v(0, tokens.first, 0), some.size(), tokens.size(), Eigen::OuterStride<>(v.strides[2]));
+            matrix sum =
+                some.first == 0 ? matrix(w_.out_bias.transpose().replicate(tokens.size(), 1)) : tokens_of(y, tokens);
             sum.noalias() += part.transpose() * out.transpose();
             for (index_t n = 0; n < tokens.size(); ++n)
                 narrow_row<A>(sum.row(n).data(), D, &y(0, tokens.first + n, 0), y.strides[2]);

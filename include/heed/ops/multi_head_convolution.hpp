@@ -36,14 +36,12 @@ void multi_head_convolution(const Q& q, const K& k, const V& v, const H& h, O&& 
     T* const qt = memory.data();
     T *const kt = qt + N * D, *const vt = kt + N * D, *const sum = vt + N * E, *const part = sum + N * G;
     const auto rows = [N](const auto& x, index_t b, index_t head, T* to) {
-        for (index_t d = 0; d < x.shape[3]; ++d)
-            widen_row<A>(&x(b, head, 0, d), x.strides[2], N, to + d * N);
+        for (index_t d = 0; d < x.shape[3]; ++d) widen_row<A>(&x(b, head, 0, d), x.strides[2], N, to + d * N);
     };
     for (index_t head = 0; head < heads; ++head) {
         const auto filter_of = [&](index_t width) {
-            const view<std::remove_pointer_t<decltype(hs.data)>, 2> same{hs.data + head * hs.strides[0],
-                                                                        {width, hs.shape[1]},
-                                                                        {0, hs.strides[1]}};
+            const view<std::remove_pointer_t<decltype(hs.data)>, 2> same{
+                hs.data + head * hs.strides[0], {width, hs.shape[1]}, {0, hs.strides[1]}};
             return convolution_filter<T, A>(same, filter_options{.longest = N});
         };
         const auto whole = filter_of(std::min(G, E)), rest = filter_of(E % G);

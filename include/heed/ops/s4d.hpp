@@ -3,7 +3,8 @@
 //   K[l] = 2 Re sum_n C_n B_n Abar_n^l,  one of each conjugate pair; A_n = rate_n + i frequency_n, rate_n < 0
 //   zero-order hold: Abar = exp(dt A), B = (Abar - 1) / A      bilinear: Abar = (1 + dt A / 2) / (1 - dt A / 2),
 //                                                                        B = dt / (1 - dt A / 2)
-// A filter of L taps costs O(n L); as a recurrence it is modal_filter. Powers are taken in double, afresh every few taps.
+// A filter of L taps costs O(n L); as a recurrence it is modal_filter. Powers are taken in double, afresh every few
+// taps.
 #pragma once
 
 #include <complex>

@@ -1,4 +1,5 @@
-// The definition of convolution along a sequence, in double precision and plain loops. It shares nothing with the engine.
+// The definition of convolution along a sequence, in double precision and plain loops. It shares nothing with the
+// engine.
 //
 //   y[b, t, c] = g'[b, t, c] sum_k h[c, k] (g x)[b, t + ahead - k, c],  x = 0 outside the sequence
 // x, y and the gates (b, n, c), h (c, k); gates without data are 1.

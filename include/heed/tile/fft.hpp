@@ -1,11 +1,11 @@
 // The right-angle transform: real sequences of length 2P as complex polynomials modulo x^P - i.
 //
-//   coefficient n = x_n + i x_(P+n).  Products modulo x^P - i are convolutions modulo x^(2P) + 1: nothing is padded with
-//   zeros, no conjugates are told apart, and the order of the spectrum is free, so that nothing is ever reversed.
-// The first splitting, into Q = 4 polynomials modulo x^M - r, M = P / 4, goes into the lanes: L / Q sequences of Q parts
-// each. Radix-4 passes split on, depth first, so that a part stays in a cache until its product and inverse are done.
-// Cost about 8 log2 P + 20 operations a point, there and back. M is 2^a or 3 2^a.
-// Source: Crandall and Pomerance, Prime Numbers, 2nd ed., section 9.5.3; the order is Bernstein's tree of remainders.
+//   coefficient n = x_n + i x_(P+n).  Products modulo x^P - i are convolutions modulo x^(2P) + 1: nothing is padded
+//   with zeros, no conjugates are told apart, and the order of the spectrum is free, so that nothing is ever reversed.
+// The first splitting, into Q = 4 polynomials modulo x^M - r, M = P / 4, goes into the lanes: L / Q sequences of Q
+// parts each. Radix-4 passes split on, depth first, so that a part stays in a cache until its product and inverse are
+// done. Cost about 8 log2 P + 20 operations a point, there and back. M is 2^a or 3 2^a. Source: Crandall and Pomerance,
+// Prime Numbers, 2nd ed., section 9.5.3; the order is Bernstein's tree of remainders.
 #pragma once
 
 #include <cmath>
@@ -24,9 +24,9 @@ class fft_plan {
 
 public:
     static constexpr int L = lanes<T, A>;
-    static constexpr int parts = L < 4 ? L : 4;    // Q
-    static constexpr int sequences = L / parts;    // transformed at once
-    static constexpr index_t least = parts * L;    // tiles of L positions are transposed
+    static constexpr int parts = L < 4 ? L : 4;  // Q
+    static constexpr int sequences = L / parts;  // transformed at once
+    static constexpr index_t least = parts * L;  // tiles of L positions are transposed
 
     /// The shortest length of at least n points.
     static constexpr index_t length_for(index_t n) {
@@ -218,7 +218,8 @@ HEED_INLINE void finish_two(T* z, const T* twiddles, const T* filter) {
     a.to(z), b.to(z + s);
 }
 
-/// Transforms z modulo x^block - r, in place, block 2^a >= 2; with Filters multiplies by the filter's and transforms back.
+/// Transforms z modulo x^block - r, in place, block 2^a >= 2; with Filters multiplies by the filter's and transforms
+/// back.
 template <class P, int Q, bool Filters, class T>
 void transform_power_of_two(T* z, index_t block, const T* twiddles, const T* filter) {
     using C = complex_lanes<P>;
@@ -256,8 +257,7 @@ void transform(const fft_plan<T, A>& plan, T* z, const T* filter) {
         const index_t at = k * third * C::step;
         transform_power_of_two<P, Q, Filters>(z + at, third, twiddles + 4 * Q + k * each, filter + at);
     }
-    if constexpr (Filters)
-        across<3, P>(z, third, [&](C(&x)[3]) HEED_INLINE_LAMBDA { by.join(x[0], x[1], x[2]); });
+    if constexpr (Filters) across<3, P>(z, third, [&](C(&x)[3]) HEED_INLINE_LAMBDA { by.join(x[0], x[1], x[2]); });
 }
 
 /// The first splitting, whose twiddles are the same for all sequences: x[j] at j M from each other.
@@ -302,8 +302,8 @@ struct first_splitting {
     }
 };
 
-/// Sequences into z: load(c, n) gives L numbers of sequence c from n on, 0 <= n < 2 P. Those from P on are read if Wide;
-/// if not they are zero.
+/// Sequences into z: load(c, n) gives L numbers of sequence c from n on, 0 <= n < 2 P. Those from P on are read if
+/// Wide; if not they are zero.
 template <bool Wide, class T, class A, class Load>
 HEED_INLINE void enter(const fft_plan<T, A>& plan, T* z, const Load& load) {
     using P = pack<T, A>;
@@ -318,8 +318,10 @@ HEED_INLINE void enter(const fft_plan<T, A>& plan, T* z, const Load& load) {
                 x[j].re = load(c, n + j * plan.block());
                 if constexpr (Wide) x[j].im = load(c, n + j * plan.block() + plan.size());
             });
-            if constexpr (Wide) by.split(x);
-            else by.split_real(x);
+            if constexpr (Wide)
+                by.split(x);
+            else
+                by.split_real(x);
             unroll<Q>([&](auto k) HEED_INLINE_LAMBDA { re[c * Q + k] = x[k].re, im[c * Q + k] = x[k].im; });
         });
         transpose(re), transpose(im);
