@@ -83,6 +83,7 @@ public:
         const index_t N = hidden.cols(), C = k.shape[0];
         require_shape(k.shape[1] == N && k.strides[1] == 1 && (N == 0 || k.strides[0] >= N), "implicit_filter",
                       "k has rows of ", k.shape[1], ", there are ", N, " taps");
+        if (N == 0 || C == 0) return;
         Eigen::Map<matrix, 0, Eigen::OuterStride<>> out(k.data, C, N, Eigen::OuterStride<>(k.strides[0]));
         matrix last(C, last_.cols());
         for (index_t r = 0; r < C; ++r) last.row(r) = last_.row(first + r * step);
