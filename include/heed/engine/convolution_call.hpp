@@ -1,7 +1,7 @@
 // One call of convolution: its operands, and the loops over channels, sequences and chunks of tokens.
 //
 //   for each task (some channels, sequence b, chunk [s, e) of outputs)    cut by shape alone
-//     inputs s + ahead - K + 1 ... e - 1 + ahead, gated                   convolution_rows.hpp, unless rows of x will do
+//     inputs s + ahead - K + 1 ... e - 1 + ahead, gated                   convolution_rows.hpp, unless rows of x do
 //     enter, transform, product, transform back, leave; or direct sums    tile/fft.hpp
 //     outputs, gated
 // Modulo x^(2P) + 1 the first K - 1 outputs of a window are spoilt, unless it starts where the sequence does.
@@ -68,10 +68,13 @@ struct convolution_call {
     static bool is_row(const view<S, 3>& v) {
         return !v.data || (std::is_same_v<std::remove_const_t<S>, T> && v.strides[1] == 1);
     }
-    bool reads_in_place() const { return filter.plan() && !has_past() && is_row(x) && is_row(input_gate); }
-    bool writes_in_place() const { return is_row(y) && is_row(output_gate); }
-    /// Channels of a task: those of a transform, or those of a pack where tokens may lie channel by channel.
-    index_t width() const { return reads_in_place() && writes_in_place() ? G : std::max(L, G); }
+    bool reads_rows() const { return is_row(x) && is_row(input_gate); }
+    bool writes_rows() const { return is_row(y) && is_row(output_gate); }
+    /// Direct sums work on copies: they read zeros around a sequence and write whole packs.
+    bool reads_in_place() const { return filter.plan() && !has_past() && reads_rows(); }
+    bool writes_in_place() const { return filter.plan() && writes_rows(); }
+    /// Channels of a task: those of a transform, or those of a pack where tokens do not lie channel by channel.
+    index_t width() const { return reads_rows() && writes_rows() ? G : std::max(L, G); }
     index_t chunk() const {
         if (!filter.plan()) return direct_chunk;
         return !has_past() && filter.at_once(N()) ? N() : filter.chunk();
@@ -89,8 +92,7 @@ struct convolution_call {
         space(carver& from, const convolution_call& call) {
             z = from.template take<T>(call.filter.plan() ? call.filter.plan()->block() * 2 * L : 0);
             in = from.template take<T>(call.reads_in_place() ? 0 : call.width() * call.row_size());
-            out = from.template take<T>(call.writes_in_place() && call.filter.plan() ? 0
-                                                                                     : call.width() * call.row_size());
+            out = from.template take<T>(call.writes_in_place() ? 0 : call.width() * call.row_size());
         }
     };
     std::size_t worker_bytes() const {
@@ -133,8 +135,7 @@ private:
         }
         row_pointers<T> out{own.out, row_size()};
         row_pointers<const T> out_gate{};
-        const bool into_y = writes_in_place() && filter.plan();
-        if (into_y) {
+        if (writes_in_place()) {
             out = rows_of(y, b, some.first, outputs.first);
             out_gate = rows_of(output_gate, b, some.first, outputs.first);
         }
@@ -157,7 +158,7 @@ private:
                 sum_directly<A>(filter.taps_of(c), K, in.of(c - some.first), bias_of(c), out.of(c - some.first),
                                 outputs.size());
         }
-        if (into_y) return;
+        if (writes_in_place()) return;
         if (output_gate.data) rows_from<A, true>(output_gate, b, some, outputs, own.out, row_size());
         rows_to<A>(own.out, row_size(), y, b, some, outputs);
     }

@@ -20,8 +20,7 @@ void multi_head_convolution(const Q& q, const K& k, const V& v, const H& h, O&& 
     using T = accumulator<typename decltype(qs)::value_type, typename decltype(ks)::value_type,
                           typename decltype(vs)::value_type, typename decltype(hs)::value_type,
                           typename decltype(os)::value_type>;
-    const auto [B, heads, N, D] = qs.shape;
-    const index_t E = vs.shape[3];
+    const index_t B = qs.shape[0], heads = qs.shape[1], N = qs.shape[2], D = qs.shape[3], E = vs.shape[3];
     require_shape(ks.shape == qs.shape, op, "k is not of the shape of q");
     require_shape(vs.shape[0] == B && vs.shape[1] == heads && vs.shape[2] == N, op, "v is (", vs.shape[0], ", ",
                   vs.shape[1], ", ", vs.shape[2], "), q (", B, ", ", heads, ", ", N, ")");
