@@ -21,6 +21,10 @@ struct form {};
 struct order {};
 struct packed {};
 struct state {};
+struct input_gate {};
+struct output_gate {};
+struct past {};
+struct channel_bias {};
 struct stranger {};
 
 }  // namespace heed::inline HEED_ABI::roles

@@ -11,6 +11,7 @@
 #include "../policy/position.hpp"
 #include "../policy/roles.hpp"
 #include "recurrence_call.hpp"
+#include "scratch.hpp"
 
 namespace heed::inline HEED_ABI {
 namespace detail {
@@ -188,8 +189,9 @@ void with_recurrence(const char* op, const view<Q>& q, const view<K>& k, const v
 
 template <class Call, class... P>
 void run_recurrence(const Call& call, const char* op, const P&... policies) {
-    const auto context = pick<roles::context>(calling_thread{}, policies...);
-    with_scratch(op, context, call.scratch_bytes(*context.pool), [&](std::byte* memory) { call.run(*context.pool, memory); });
+    in_scratch(
+        op, [&](auto& pool) { return call.scratch_bytes(pool); },
+        [&](auto& pool, std::byte* memory) { call.run(pool, memory); }, policies...);
 }
 
 }  // namespace detail
