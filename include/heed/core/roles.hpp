@@ -11,6 +11,10 @@ struct weight {};
 struct probe {};
 struct offset {};
 struct scale {};
+struct packed {};
+struct order {};
+struct form {};
+struct state {};
 struct context {};
 struct stranger {};
 

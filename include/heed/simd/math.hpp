@@ -106,6 +106,19 @@ HEED_INLINE P log_tail(const P& z) {
                           0.28571428742049574, 0.39999999999416179, 0.66666666666667342);
 }
 
+/// log(2^n (1 + f)), sqrt(1/2) < 1 + f <= sqrt(2).
+template <class P>
+HEED_INLINE P log_by_parts(const P& n, const P& f) {
+    using T = typename P::value_type;
+    // log(1 + f) = f - h + s (h + s^2 tail), h = f^2/2, s = f/(2 + f).
+    const P s = f / (P(2) + f), z = s * s, half_square = P(0.5) * f * f;
+    const P bend = s * fma(z, log_tail(z), half_square) - half_square;
+    // The sum of n ln 2 and f is kept with its error, since they may cancel by half.
+    const P power = n * P(ln_2_high<T>);
+    const P sum = power + f, error = (power - sum) + f;
+    return sum + (error + (n * P(ln_2_low<T>) + bend));
+}
+
 }  // namespace detail
 
 /// 2^x for x <= 127 (float) or 1023 (double), wrong above; -inf and everything below the normal range give 0 or a
@@ -119,17 +132,24 @@ HEED_INLINE pack<T, A> exp2_nonpositive(const pack<T, A>& x) {
     return scale_by_power(detail::exp2_fraction(bounded - n), n);
 }
 
+/// e^x for x <= 89 (float) or 710 (double), wrong above: at most 2 ULP where the result is normal, below that 0 or a
+/// denormal; e^0 = 1, e^-inf = 0, NaN stays NaN.
+template <class T, class A>
+HEED_INLINE pack<T, A> exp_nonpositive(const pack<T, A>& x) {
+    using P = pack<T, A>;
+    const P bounded = max(P(sizeof(T) == 4 ? T(-110) : T(-760)), x);
+    const P n = round_even(bounded * P(log2_e<T>));
+    const P rest = fma(n, P(-detail::ln_2_low<T>), fma(n, P(-detail::ln_2_high<T>), bounded));
+    const P f = rest * P(log2_e<T>);
+    return scale_by_power(fma(detail::exp2_slope(f), f, P(1)), n);
+}
+
 /// e^x, any x: at most 2 ULP in [-87, 88] (float) or [-708, 709] (double); inf from 88.73 (709.79) on, and maybe from
 /// 88.38 (709.44); 0 or a denormal where the result is below the normal range; NaN stays NaN. Not xsimd's, which casts
 /// infinities to integers.
 template <class T, class A>
 HEED_INLINE pack<T, A> exp(const pack<T, A>& x) {
-    using P = pack<T, A>;
-    const P bounded = min(P(sizeof(T) == 4 ? T(89) : T(710)), max(P(sizeof(T) == 4 ? T(-110) : T(-760)), x));
-    const P n = round_even(bounded * P(log2_e<T>));
-    const P rest = fma(n, P(-detail::ln_2_low<T>), fma(n, P(-detail::ln_2_high<T>), bounded));
-    const P f = rest * P(log2_e<T>);
-    return scale_by_power(fma(detail::exp2_slope(f), f, P(1)), n);
+    return exp_nonpositive(min(pack<T, A>(sizeof(T) == 4 ? T(89) : T(710)), x));
 }
 
 /// Natural logarithm: at most 1 ULP for x > 0, denormals included; log(0) = -inf, log(inf) = inf, log(x < 0) = NaN,
@@ -137,17 +157,11 @@ HEED_INLINE pack<T, A> exp(const pack<T, A>& x) {
 template <class T, class A>
 HEED_INLINE pack<T, A> log(const pack<T, A>& x) {
     using P = pack<T, A>;
-    // x = 2^n (1 + f), sqrt(1/2) < 1 + f <= sqrt(2); log(1 + f) = f - h + s (h + s^2 tail), h = f^2/2, s = f/(2 + f).
     const auto [significand, exponent] = split_by_power(x);
     const auto upper = significand > P(sqrt_2<T>);
     const P n = select(upper, exponent + P(1), exponent);
     const P f = select(upper, significand * P(0.5), significand) - P(1);
-    const P s = f / (P(2) + f), z = s * s, half_square = P(0.5) * f * f;
-    const P bend = s * fma(z, detail::log_tail(z), half_square) - half_square;
-    // The sum of n ln 2 and f is kept with its error, since they may cancel by half.
-    const P power = n * P(detail::ln_2_high<T>);
-    const P sum = power + f, error = (power - sum) + f;
-    const P finite = sum + (error + (n * P(detail::ln_2_low<T>) + bend));
+    const P finite = detail::log_by_parts(n, f);
     constexpr T inf = std::numeric_limits<T>::infinity();
     const P other = select(x == P(0), P(-inf), select(x > P(0), x, P(std::numeric_limits<T>::quiet_NaN())));
     return select((x > P(0)) & (x < P(inf)), finite, other);
