@@ -12,6 +12,9 @@ using namespace conformance;
 const std::map<std::string, double (*)(golden_case&, engine)> replays = {
     {"Attention", replay_attention},
     {"RotaryEmbedding", replay_rotary},
+    {"selective_scan", replay_selective_scan},
+    {"hgrn", replay_hgrn},
+    {"CausalConvWithState", replay_causal_conv},
 };
 
 struct tally {

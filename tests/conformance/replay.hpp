@@ -17,6 +17,9 @@ enum class engine { heed, reference };
 /// what is tolerated.
 double replay_attention(golden_case& c, engine by);
 double replay_rotary(golden_case& c, engine by);
+double replay_selective_scan(golden_case& c, engine by);
+double replay_hgrn(golden_case& c, engine by);
+double replay_causal_conv(golden_case& c, engine by);
 
 /// Error tolerated relative to max(1, |x|), by the type of an output.
 inline double tolerance_of(const std::string& type) {

@@ -125,6 +125,19 @@ struct on {
     on(E& e, arena& a) : pool(&e), scratch(&a) {}
 };
 
+/// Policy in the place of on{}: the call checks its arguments, computes nothing, and tells how many bytes of scratch it
+/// needs on this executor.
+template <executor E>
+struct scratch_size {
+    using role = roles::context;
+
+    E* pool;
+    std::size_t* bytes;
+    arena* scratch = nullptr;
+
+    scratch_size(E& e, std::size_t& need) : pool(&e), bytes(&need) {}
+};
+
 /// Calls body(task, worker) for every task; worker < workers(...) names the scratch the call may use.
 template <executor E>
 index_t workers(E& e, index_t tasks) {

@@ -15,6 +15,12 @@ struct packed {};
 struct order {};
 struct form {};
 struct state {};
+struct writing {};
+struct step {};
+struct step_bias {};
+struct skip {};
+struct gate {};
+struct restarts {};
 struct context {};
 struct stranger {};
 

@@ -9,6 +9,7 @@
 
 #include "../policy/position.hpp"
 #include "attention_call.hpp"
+#include "scratch.hpp"
 
 namespace heed::inline HEED_ABI {
 namespace detail {
@@ -50,15 +51,6 @@ auto make_attention_call(const view<Q>& q, const Source& source, const view<O>& 
         probes);
 }
 
-/// The executor and arena of the pack, or the calling thread and none.
-struct calling_thread {
-    using role = roles::context;
-    static serial self;
-    serial* pool = &self;
-    arena* scratch = nullptr;
-};
-inline serial calling_thread::self{};
-
 /// k and v, whatever as_view takes, as a source.
 template <class K, class V>
 auto source_of(const view<K>& k, const view<V>& v) {
@@ -72,17 +64,9 @@ auto source_of(const view<K>& k, const view<V>& v) {
 template <class Call, class... Policies>
 void run_attention(const Call& call, const char* op, const Policies&... policies) {
     call.check(op);
-    const auto context = pick<roles::context>(calling_thread{}, policies...);
-    const std::size_t need = call.scratch_bytes(*context.pool);
-    if (context.scratch) {
-        require_argument(context.scratch->size() >= need, op, "the arena holds ", context.scratch->size(),
-                         " bytes, the call needs ", need);
-        call.run(*context.pool, context.scratch->data());
-    } else {
-        thread_local arena own;  // grows to the largest call of this thread; small calls are not to pay for pages
-        if (own.size() < need) own = arena(need);
-        call.run(*context.pool, own.data());
-    }
+    in_scratch(
+        op, [&](auto& pool) { return call.scratch_bytes(pool); },
+        [&](auto& pool, std::byte* memory) { call.run(pool, memory); }, policies...);
 }
 
 }  // namespace detail
