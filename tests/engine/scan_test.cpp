@@ -31,7 +31,7 @@ struct gates {
     }
     template <class... P>
     gates& run(const P&... policies) {
-        scan(linear{}, inputs{seq(std::as_const(a)), seq(std::as_const(b))}, outputs{seq(h)}, carry{carried()},
+        scan(affine{}, inputs{seq(std::as_const(a)), seq(std::as_const(b))}, outputs{seq(h)}, carry{carried()},
              policies...);
         return *this;
     }
@@ -93,7 +93,7 @@ TEST(scan, strides_of_zero_broadcast) {
         spread.a(i, h, n, c) = a(i, n, c);
         spread.b(i, h, n, c) = b(i, n, c);
     });
-    scan(linear{}, inputs{a, b}, outputs{seq(x.h)}, carry{x.carried()});
+    scan(affine{}, inputs{a, b}, outputs{seq(x.h)}, carry{x.carried()});
     spread.run();
     EXPECT_TRUE(test::same_values(x.h, spread.h));
 }
@@ -140,10 +140,10 @@ TEST(scan, every_monoid) {
     expect_like_loops(running_sum{});
     expect_like_loops(running_log_sum{});
     expect_like_loops(running_max{});
-    expect_like_loops(linear{});
-    expect_like_loops(log_linear{});
+    expect_like_loops(affine{});
+    expect_like_loops(log_affine{});
     expect_like_loops(max_plus{});
-    expect_like_loops(complex_linear{});
+    expect_like_loops(complex_affine{});
 }
 TEST(scan, softmax_over_prefixes) { expect_like_loops(softmax_prefix{}); }
 
@@ -167,7 +167,7 @@ TEST(scan, a_stream_is_one_run_bit_for_bit) {
     for (index_t n = 0, i = 0; n < 97; ++i) {
         const range piece{n, std::min<index_t>(97, n + r.integer(test::number(i), 1, 30))};
         const auto at = [&](const auto& v) { return slice(v, 1, piece); };
-        scan(linear{}, inputs{at(seq(parts.a)), at(seq(parts.b))}, outputs{at(seq(parts.h))}, carry{parts.carried()});
+        scan(affine{}, inputs{at(seq(parts.a)), at(seq(parts.b))}, outputs{at(seq(parts.h))}, carry{parts.carried()});
         n = piece.last;
     }
     EXPECT_TRUE(test::same_values(parts.h, whole.h));
@@ -269,7 +269,7 @@ TEST(scan, in_place_has_the_same_bits) {
     for (const auto& l : test::layouts()) {
         gates<float> x({2, 1, 40, 21}, l), same = x;
         x.run();
-        scan(linear{}, inputs{seq(same.a), seq(same.b)}, outputs{seq(same.b)}, carry{same.carried()});
+        scan(affine{}, inputs{seq(same.a), seq(same.b)}, outputs{seq(same.b)}, carry{same.carried()});
         EXPECT_TRUE(test::same_values(same.b, x.h));
     }
 }
@@ -293,8 +293,8 @@ TEST(scan, nothing_outside_is_touched) {
             const auto av = a.take(x.a.v()), bv = b.take(x.b.v());
             a.read_only(), b.read_only();
             const auto at = [&](const view<float>& v) { return view<float, 3>{v.data, {1, 33, C}, {33 * C, C, 1}}; };
-            scan(linear{}, inputs{at(av), at(bv)}, outputs{dense(h.data(), {1, 33, C})});
-            scan(linear{}, inputs{at(av), at(bv)}, outputs{dense(h.data(), {1, 33, C})}, chunked{5}, reversed{});
+            scan(affine{}, inputs{at(av), at(bv)}, outputs{dense(h.data(), {1, 33, C})});
+            scan(affine{}, inputs{at(av), at(bv)}, outputs{dense(h.data(), {1, 33, C})}, chunked{5}, reversed{});
         }
 }
 
@@ -315,19 +315,19 @@ TEST(scan, bad_arguments_are_named_before_anything_is_written) {
     const auto a = seq(std::as_const(x.a)), b = seq(std::as_const(x.b));
     refuses<shape_error>(
         [&] {
-            scan(linear{}, inputs{a, seq(few.b)}, outputs{seq(x.h)});
+            scan(affine{}, inputs{a, seq(few.b)}, outputs{seq(x.h)});
         },
         "scan: input 1 has extent 3 on axis 1, output 0 asks for 4");
-    refuses<argument_error>([&] { x.run(chunked{0}); }, "scan: segments have 0 tokens, the least is 1");
+    refuses<argument_error>([&] { x.run(chunked{0}); }, "scan: chunked has 0 tokens, the least is 1");
     const std::vector<index_t> low{0, 3, 2, 4}, late{1, 4}, early{0, 3};
     gates<float> one({1, 1, 4, 6});
     one.h = test::constant<float>({1, 1, 4, 6}, -1);
-    refuses<argument_error>([&] { one.run(packed{low}); }, "scan: packed offsets decrease from 3 to 2");
-    refuses<argument_error>([&] { one.run(packed{late}); }, "scan: packed offsets do not start at 0");
-    refuses<argument_error>([&] { one.run(packed{early}); }, "scan: packed offsets end at 3, there are 4 tokens");
+    refuses<argument_error>([&] { one.run(packed{low}); }, "scan: packed offsets fall from 3 to 2");
+    refuses<shape_error>([&] { one.run(packed{late}); }, "scan: packed offsets do not begin with 0");
+    refuses<shape_error>([&] { one.run(packed{early}); }, "scan: packed offsets end at 3, there are 4 tokens");
     auto h = seq(x.h);
     h.strides[1] = 0;
-    refuses<shape_error>([&] { scan(linear{}, inputs{a, b}, outputs{h}); }, "output 0 has stride 0 on axis 1");
+    refuses<shape_error>([&] { scan(affine{}, inputs{a, b}, outputs{h}); }, "output 0 has stride 0 on axis 1");
     auto shifted = seq(x.b);
     ++shifted.data;
     shifted.shape[2] = 5;
@@ -335,12 +335,12 @@ TEST(scan, bad_arguments_are_named_before_anything_is_written) {
     narrow_a.shape[2] = narrow_b.shape[2] = 5;
     refuses<shape_error>(
         [&] {
-            scan(linear{}, inputs{narrow_a, narrow_b}, outputs{shifted});
+            scan(affine{}, inputs{narrow_a, narrow_b}, outputs{shifted});
         },
         "output 0 overlaps input 1 in memory");
     const view<float, 3> inside{seq(x.h).data, {2, 6, 1}, {6, 1, 1}};
-    refuses<shape_error>([&] { scan(linear{}, inputs{a, b}, outputs{seq(x.h)}, carry{inside}); },
-                         "the carried state overlaps output 0 in memory");
+    refuses<shape_error>([&] { scan(affine{}, inputs{a, b}, outputs{seq(x.h)}, carry{inside}); },
+                         "output 0 overlaps the carried state in memory");
     for (auto* t : {&x.h, &one.h})
         t->each([&](index_t i, index_t k, index_t n, index_t c) { EXPECT_EQ((*t)(i, k, n, c), -1); });
 }

@@ -52,7 +52,7 @@ TYPED_TEST(diagonal_of, hgrn) {
     });
     hgrn(seq(this->x), seq(g), seq(this->h));
     expect_defined(
-        this->h, [](auto x, auto l) { return ref::hgrn(x, l); }, this->x, g);
+        this->h, [](auto a, auto b) { return ref::hgrn(a, b); }, this->x, g);
 }
 
 TYPED_TEST(diagonal_of, rg_lru) {
@@ -60,17 +60,17 @@ TYPED_TEST(diagonal_of, rg_lru) {
     tensor<TypeParam> all(shape);
     all.each([&](index_t b, index_t k, index_t n, index_t c) { all(b, k, n, c) = this->lambda(0, 0, 0, c); });
     expect_defined(
-        this->h, [](auto u, auto r, auto i, auto l) { return ref::rg_lru(u, r, i, l); }, this->x, this->r, this->i,
+        this->h, [](auto u, auto a, auto b, auto l) { return ref::rg_lru(u, a, b, l); }, this->x, this->r, this->i,
         all);
 }
 
 TYPED_TEST(diagonal_of, min_gru_and_min_lstm) {
     min_gru(seq(this->r), seq(this->x), seq(this->h));
     expect_defined(
-        this->h, [](auto z, auto x) { return ref::min_gru(z, x); }, this->r, this->x);
+        this->h, [](auto z, auto u) { return ref::min_gru(z, u); }, this->r, this->x);
     min_lstm(seq(this->r), seq(this->i), seq(this->x), seq(this->h));
     expect_defined(
-        this->h, [](auto f, auto i, auto x) { return ref::min_lstm(f, i, x); }, this->r, this->i, this->x);
+        this->h, [](auto f, auto a, auto u) { return ref::min_lstm(f, a, u); }, this->r, this->i, this->x);
 }
 
 /// Decays close to 1 keep their digits: sqrt(1 - a^2) by way of 1 - a would have none.

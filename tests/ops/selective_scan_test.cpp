@@ -290,7 +290,7 @@ TEST(selective_scan, bad_arguments_are_named_before_anything_is_written) {
     refuses<shape_error>([&] { fits(carry{seq(state)}); },
                          "the carried state has extent 2 on axis 2, the scan asks for 3");
     const std::vector<index_t> ends{0, 4};
-    refuses<shape_error>([&] { fits(packed{ends}); }, "packed sequences have batch 1, not 2");
+    refuses<shape_error>([&] { fits(packed{ends}); }, "packed sequences are in one batch entry, q has 2");
     const system_of<float> groups(2, 4, 6, 3, 4);
     refuses<shape_error>(
         [&] { call(seq(x.u), seq(x.delta), matrix(x.decay), x.grouped(groups.in), x.grouped(groups.out)); },

@@ -37,7 +37,7 @@ public:
         return x;
     }
 };
-using all = testing::Types<running_sum, running_log_sum, running_max, linear, log_linear, max_plus, complex_linear,
+using all = testing::Types<running_sum, running_log_sum, running_max, affine, log_affine, max_plus, complex_affine,
                            softmax_prefix>;
 TYPED_TEST_SUITE(monoids, all);
 
@@ -85,11 +85,11 @@ TEST(softmax_prefix, is_softmax) {
 TEST(monoids, infinities_are_the_zero_of_paths_and_logs) {
     numbers<double, 1> path{-inf}, logs{-inf};
     max_plus::act(path, numbers<double, 2>{3, -inf});
-    log_linear::act(logs, numbers<double, 2>{3, -inf});
+    log_affine::act(logs, numbers<double, 2>{3, -inf});
     EXPECT_EQ(path[0], -inf);
     EXPECT_EQ(logs[0], -inf);
     max_plus::act(path, numbers<double, 2>{3, 5});
-    log_linear::act(logs, numbers<double, 2>{3, 5});
+    log_affine::act(logs, numbers<double, 2>{3, 5});
     EXPECT_EQ(path[0], 5);
     EXPECT_EQ(logs[0], 5);
 }

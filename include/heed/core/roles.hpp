@@ -11,9 +11,15 @@ struct weight {};
 struct probe {};
 struct offset {};
 struct scale {};
-struct packed {};
-struct order {};
+struct context {};
+struct decay {};
+struct update {};
+struct read {};
+struct features {};
+struct normaliser {};
 struct form {};
+struct order {};
+struct packed {};
 struct state {};
 struct writing {};
 struct step {};
@@ -21,7 +27,8 @@ struct step_bias {};
 struct skip {};
 struct gate {};
 struct restarts {};
-struct context {};
+struct bias {};
+struct activation {};
 struct stranger {};
 
 }  // namespace heed::inline HEED_ABI::roles

@@ -6,8 +6,6 @@
 // A cell is what happens to one channel at one token: inputs -> element of a monoid -> state -> outputs.
 #pragma once
 
-#include <numeric>
-
 #include "../policy/monoid.hpp"
 #include "../policy/scan_policies.hpp"
 #include "scan_tile.hpp"
@@ -47,8 +45,8 @@ struct plain_cell {
 
 /// What cells have in common whose element is (a, b) of h_t = a_t h_{t-1} + b_t, and whose output is h.
 template <int Inputs, int Constants = 0>
-struct linear_cell {
-    using carried = linear;
+struct affine_cell {
+    using carried = affine;
     static constexpr int inputs = Inputs, constants = Constants, outputs = 1;
 
     template <class X>
@@ -150,7 +148,7 @@ struct scan_call {
     using P = pack<T, A>;
     using tile = scan_tile<T, Cell>;
     static constexpr auto L = static_cast<index_t>(P::size);
-    static constexpr index_t most_channels = 4096, least_tokens = 16, tile_numbers = 8192;  // 32 KiB of floats
+    static constexpr index_t most_channels = 4096;
 
     Cell cell;
     In in;                 // tuple of view<const S, 3>, (B, N, C)
@@ -181,15 +179,10 @@ struct scan_call {
         std::size_t size;
     };
     static constexpr int joint_rows = std::max(M::states, M::elements);
-    static index_t tile_tokens(index_t width) { return std::clamp<index_t>(tile_numbers / width, least_tokens, 512); }
-    static index_t tile_size(index_t width) { return tile_tokens(width) * width; }
 
     template <class E>
     channel_cut cut(E& pool) const {
-        // Rows as long as can be, since a stretch of memory is read faster than its pieces; tasks a multiple of the
-        // crew.
-        const auto crew = static_cast<index_t>(pool.width());
-        return {std::get<0>(out).shape[2], L, crew / std::gcd(crew, order.count()), most_channels};
+        return cut_for(pool, order.count(), std::get<0>(out).shape[2], L, most_channels);
     }
     index_t segments() const { return segment ? std::max<index_t>(1, ceil_div(order.longest(), segment)) : 1; }
     index_t joints(const channel_cut& blocks) const {
@@ -291,9 +284,7 @@ private:
     void prepare(const place& at, const memory& m) const {
         T* to = m.constants;
         const auto fill = [&](const auto& x) {
-            const auto row = slice(x, 0, {at.block.first, at.block.first + at.block.channels});
-            using S = std::remove_reference_t<decltype(*row.data)>;
-            fill_rows<A>(view<S, 2>{row.data, {1, row.shape[0]}, {0, row.strides[0]}}, to, at.block.width);
+            fill_constant<A>(x, at.block, to);
             to += at.block.width;
         };
         std::apply([&](const auto&... x) { (fill(x), ...); }, constants);
@@ -315,8 +306,7 @@ private:
         for (index_t t = at.tokens.first; t < at.tokens.last; t += most) {
             const range tokens{t, std::min(at.tokens.last, t + most)};
             const auto part = [&](const auto& x) {
-                const range channels{at.block.first, at.block.first + at.block.channels};
-                return slice(slice(order.of(x, at.sequence), 0, tokens), 1, channels);
+                return channels_of(slice(order.of(x, at.sequence), 0, tokens), at.block);
             };
             tile x;
             x.tokens = tokens.size();

@@ -138,6 +138,7 @@ constexpr void check_scan_roles(const P&...) {
     static_assert(
         (has_one_of<P, roles::state, roles::packed, roles::order, roles::writing, roles::context, Own...> && ...),
         "heed: an argument is not a policy of this operator");
+    static_assert(((!std::is_same_v<P, non_causal>)&&...), "heed: a scan has an order");
     static_assert(((count_of_role<Own, P...> <= 1) && ...), "heed: two policies of one kind");
     static_assert(count_of_role<roles::state, P...> <= 1, "heed: two carried states");
     static_assert(count_of_role<roles::packed, P...> <= 1, "heed: two packings");

@@ -7,6 +7,7 @@
 #include "../core/view.hpp"
 #include "../simd/convert.hpp"
 #include "../simd/rows.hpp"
+#include "sequences.hpp"
 
 namespace heed::inline HEED_ABI::detail {
 
@@ -99,6 +100,15 @@ void fill_rows(const view<const S, 2>& x, T* to, index_t width) {
             widen_row<A>(from, x.strides[1], x.shape[1] - done, row + done);
         std::fill(row + x.shape[1], row + width, T(0));
     }
+}
+
+/// A constant of a block's channels, x (C), as a row; zeros where x has no data.
+template <class A, class T, class S>
+void fill_constant(const view<const S, 1>& x, const channel_block& at, T* to) {
+    if (x.data)
+        fill_rows<A>(channels_of(as_row(x), at), to, at.width);
+    else
+        std::fill_n(to, at.width, T(0));
 }
 
 /// Rows of x (tokens, channels) for reading; scratch holds tokens x width, width a multiple of the lanes.

@@ -152,22 +152,6 @@ struct selective_call {
     }
 
 private:
-    template <class X>
-    static view<X, 2> channels_of(const view<X, 2>& x, const channel_block& at) {
-        return slice(x, 1, {at.first, at.first + at.channels});
-    }
-    /// (C, S) as rows of states.
-    template <class X>
-    static view<X, 2> by_state(const view<X, 2>& x, const channel_block& at) {
-        return channels_of(view<X, 2>{x.data, {x.shape[1], x.shape[0]}, {x.strides[1], x.strides[0]}}, at);
-    }
-    template <class X>
-    static void fill_constant(const view<const X, 1>& x, const channel_block& at, T* to) {
-        if (x.data)
-            fill_rows<A>(channels_of(view<const X, 2>{x.data, {1, x.shape[0]}, {0, x.strides[0]}}, at), to, at.width);
-        else
-            std::fill_n(to, at.width, T(0));
-    }
     view<State, 2> state_of(index_t sequence) const {
         return {state.data + sequence * state.strides[0], {state.shape[1], S()}, {state.strides[1], state.strides[2]}};
     }
@@ -175,14 +159,14 @@ private:
     void scan_block(index_t sequence, index_t group, const channel_block& at, const memory& m) const noexcept {
         using P = pack<T, A>;
         const index_t width = at.width, N = order.tokens(sequence).size(), tile = most_tokens * width;
-        fill_rows<A>(by_state(decay, at), m.decays, width);
+        fill_rows<A>(channels_of(by_column(decay), at), m.decays, width);
         for (index_t i = 0; i < S() * width; i += L) store(m.decays + i, load<P>(m.decays + i) * P(log2_e<T>));
         if (state.data)
-            fill_rows<A>(view<const State, 2>(by_state(state_of(sequence), at)), m.states, width);
+            fill_rows<A>(view<const State, 2>(channels_of(by_column(state_of(sequence)), at)), m.states, width);
         else
             std::fill_n(m.states, S() * width, T(0));
-        fill_constant(bias, at, m.constants);
-        fill_constant(skip, at, m.constants + width);
+        fill_constant<A>(bias, at, m.constants);
+        fill_constant<A>(skip, at, m.constants + width);
 
         for (index_t t = 0; t < N; t += most_tokens) {
             const range tokens{t, std::min(N, t + most_tokens)};
@@ -227,7 +211,7 @@ private:
             finish<A>(x, y_rows);
             bring_rows<A>(to, y_rows, width, m.sums, adds);
         }
-        if (state.data) store_rows<A>(by_state(state_of(sequence), at), m.states, width);
+        if (state.data) store_rows<A>(channels_of(by_column(state_of(sequence)), at), m.states, width);
     }
 };
 

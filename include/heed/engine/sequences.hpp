@@ -1,8 +1,11 @@
 // The sequences of a scan: a batch, or many packed into one row of tokens; each from its first token or from its last.
 #pragma once
 
+#include <numeric>
+
 #include "../core/view.hpp"
-#include "../policy/order.hpp"
+#include "../policy/roles.hpp"
+#include "../policy/sequence.hpp"
 
 namespace heed::inline HEED_ABI::detail {
 
@@ -14,14 +17,14 @@ struct sequences {
     template <class... P>
     static sequences of(const char* op, index_t B, index_t N, const P&... policies) {
         sequences s{B, N};
-        const auto pack = pick<roles::packed>(unpacked{}, policies...);
+        const auto pack = pick<roles::packed>(not_packed{}, policies...);
         if constexpr (requires { pack.offsets; }) {
             pack.check(op, B, N);
             s.offsets = pack.offsets;
             s.packs = true;
         }
         s.backwards =
-            std::is_same_v<std::remove_const_t<decltype(pick<roles::order>(forward{}, policies...))>, reversed>;
+            std::is_same_v<std::remove_const_t<decltype(pick<roles::order>(causal_order{}, policies...))>, reversed>;
         return s;
     }
 
@@ -76,5 +79,32 @@ struct channel_cut {
     }
     index_t widest() const { return parts ? ceil_div(whole, parts) * L : C % L ? L : 0; }
 };
+
+/// Rows as long as can be, since a stretch of memory is read faster than its pieces; tasks a multiple of the crew.
+template <class E>
+channel_cut cut_for(E& pool, index_t count, index_t channels, index_t lanes, index_t most) {
+    const auto crew = static_cast<index_t>(pool.width());
+    return {channels, lanes, crew / std::gcd(crew, count), most};
+}
+
+/// Tokens of a tile that goes by way of scratch, 32 KiB of floats if rows are not too long.
+inline index_t tile_tokens(index_t width) { return std::clamp<index_t>(8192 / std::max<index_t>(width, 1), 16, 512); }
+inline index_t tile_size(index_t width) { return tile_tokens(width) * width; }
+
+/// The channels of a block, of rows x (tokens, C).
+template <class T>
+view<T, 2> channels_of(const view<T, 2>& x, const channel_block& at) {
+    return slice(x, 1, {at.first, at.first + at.channels});
+}
+/// (C, n) as n rows.
+template <class T>
+view<T, 2> by_column(const view<T, 2>& x) {
+    return {x.data, {x.shape[1], x.shape[0]}, {x.strides[1], x.strides[0]}};
+}
+/// (C) as rows that are all one.
+template <class T>
+view<T, 2> as_row(const view<T, 1>& x) {
+    return {x.data, {1, x.shape[0]}, {0, x.strides[0]}};
+}
 
 }  // namespace heed::inline HEED_ABI::detail

@@ -6,7 +6,7 @@
 
 namespace heed::inline HEED_ABI {
 namespace detail {
-struct hgrn_cell : linear_cell<2> {
+struct hgrn_cell : affine_cell<2> {
     template <class X>
     HEED_INLINE numbers<X, 2> leaf(const numbers<X, 2>& x, const numbers<X, 0>&) const {
         return {exp(x[1]), x[0]};

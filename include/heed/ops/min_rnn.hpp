@@ -9,13 +9,13 @@
 
 namespace heed::inline HEED_ABI {
 namespace detail {
-struct min_gru_cell : linear_cell<2> {
+struct min_gru_cell : affine_cell<2> {
     template <class X>
     HEED_INLINE numbers<X, 2> leaf(const numbers<X, 2>& x, const numbers<X, 0>&) const {
         return {sigmoid(-x[0]), sigmoid(x[0]) * x[1]};
     }
 };
-struct min_lstm_cell : linear_cell<3> {
+struct min_lstm_cell : affine_cell<3> {
     template <class X>
     HEED_INLINE numbers<X, 2> leaf(const numbers<X, 3>& x, const numbers<X, 0>&) const {
         const X apart = log_sigmoid(x[0]) - log_sigmoid(x[1]);

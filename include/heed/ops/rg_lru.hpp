@@ -19,7 +19,7 @@ struct restarts {
 
 namespace detail {
 template <bool Restarts>
-struct rg_lru_cell : linear_cell<3 + Restarts, 1> {
+struct rg_lru_cell : affine_cell<3 + Restarts, 1> {
     template <class X>
     HEED_INLINE void prepare(numbers<X, 1>& k) const {
         k[0] = X(-8) * softplus(k[0]);

@@ -75,7 +75,7 @@ using running_max = prefix_in<path_numbers>;
 
 /// s_t = a_t s_{t-1} + b_t in a semiring; an element is (a, b).
 template <class R>
-struct linear_in {
+struct affine_in {
     static constexpr int elements = 2, states = 1;
     template <class X>
     static HEED_INLINE void start(numbers<X, 1>& s) {
@@ -94,12 +94,12 @@ struct linear_in {
         x = {R::times(y[0], x[0]), R::times_plus(y[0], x[1], y[1])};
     }
 };
-using linear = linear_in<real_numbers>;
-using log_linear = linear_in<log_numbers>;
-using max_plus = linear_in<path_numbers>;
+using affine = affine_in<real_numbers>;
+using log_affine = affine_in<log_numbers>;
+using max_plus = affine_in<path_numbers>;
 
 /// s_t = a_t s_{t-1} + b_t in complex numbers; an element is (Re a, Im a, Re b, Im b), a state (Re s, Im s).
-struct complex_linear {
+struct complex_affine {
     static constexpr int elements = 4, states = 2;
     template <class X>
     static HEED_INLINE void start(numbers<X, 2>& s) {

@@ -4,6 +4,7 @@
 //   s = s0; for each token t in order: s = step(s, x_t); out_t = s
 #pragma once
 
+#include <cmath>
 #include <functional>
 #include <vector>
 
