@@ -17,7 +17,7 @@ void selective(bars_table& table) {
 }
 
 void diagonal(bars_table& table) {
-    for (const char* op : {"hgrn", "rg_lru"}) {
+    for (const char* op : {"hgrn", "rg_lru", "ema"}) {
         const auto lanes = compare({measured(op, "f32", {8192, 2048, 1, 1})}, 2, 9, bound::memory);
         table.add(std::string("scan, of the read stream, ") + op + ", 2048 channels x 8192 tokens", 0.6,
                   lanes[0].of_bound(), wanted::at_least);

@@ -1,5 +1,5 @@
 // Gated diagonal recurrences, a state a channel: what they move decides.
-#include <heed/ref/diagonal.hpp>
+#include <heed/ref/modes.hpp>
 
 #include "../support/crew.hpp"
 #include "scanner.hpp"
@@ -11,13 +11,14 @@ namespace {
 template <class S>
 struct diagonal_operands {
     sequence_of<S> x, r, i, g;
-    sequence_of<float> lambda;
+    sequence_of<float> lambda, ones;
     explicit diagonal_operands(const scan_shape& s)
         : x(s.N, s.C, 1, -1, 1),
           r(s.N, s.C, 2, -3, 3),
           i(s.N, s.C, 3, -3, 3),
           g(s.N, s.C, 4, -1, 0),
-          lambda(1, s.C, 5, -3, 1) {}
+          lambda(1, s.C, 5, -3, 1),
+          ones(1, s.C, 6, 1, 1) {}
 };
 
 /// An operator: how heed runs it, what defines it, and how many sequences it moves.
@@ -40,6 +41,25 @@ struct rg_lru_op {
     static ref::linear_step<R> step(const auto& k, index_t t, index_t c) {
         return ref::rg_lru(static_cast<R>(k.x.v()(0, t, c)), static_cast<R>(k.r.v()(0, t, c)),
                            static_cast<R>(k.i.v()(0, t, c)), static_cast<R>(k.lambda.row()(c)));
+    }
+};
+
+/// The average of one state, whose parameters are the constant of the channel, read as it is.
+struct ema_op {
+    static constexpr const char* name = "ema";
+    static constexpr int moves = 2;
+    static void run(const auto& k, const auto& y, const auto&... more) {
+        const auto column = [](const view<const float, 1>& x) {
+            return view<const float, 2>{x.data, {x.shape[0], 1}, {1, 1}};
+        };
+        const auto p = column(k.lambda.row());
+        ema(k.x.v(), ema_parameters{p, p, p, column(k.ones.row())}, y, more...);
+    }
+    template <class R>
+    static ref::linear_step<R> step(const auto& k, index_t t, index_t c) {
+        const R p = static_cast<R>(k.lambda.row()(c));
+        const auto m = ref::ema_mode<R>(p, p, p, 1, 1);
+        return {m.a, m.b * static_cast<R>(k.x.v()(0, t, c))};
     }
 };
 
@@ -102,6 +122,7 @@ std::vector<scanner> diagonal_scanners() {
     std::vector<scanner> list;
     add<hgrn_op>(list);
     add<rg_lru_op>(list);
+    add<ema_op>(list);
     return list;
 }
 

@@ -29,6 +29,7 @@ struct gate {};
 struct restarts {};
 struct bias {};
 struct activation {};
+struct lengths {};
 struct stranger {};
 
 }  // namespace heed::inline HEED_ABI::roles

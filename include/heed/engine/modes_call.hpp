@@ -17,10 +17,11 @@ namespace heed::inline HEED_ABI::detail {
 /// then as many of imaginary ones.
 template <class T>
 struct modes_tile {
-    const T *a, *b, *c;    // (S, width), twice that if complex
-    T *states, *sums;      // the same; (tokens, width)
-    const T* through;      // d, (width)
-    tile_rows<const T> u;  // (tokens, width)
+    const T *a, *b, *c;               // (S, width), twice that if complex
+    T *states, *sums;                 // the same; (tokens, width)
+    const T* through;                 // d, (width)
+    tile_rows<const T> u;             // (tokens, width)
+    std::array<rows_ahead, 2> ahead;  // of u, y
     index_t tokens, width, S;
     bool late;
 };
@@ -37,6 +38,7 @@ HEED_NOINLINE void run_modes(const modes_tile<T>& x, index_t c, index_t n) noexc
     });
     for (index_t t = 0; t < x.tokens; ++t) {
         const P u = load<P>(x.u.row(t) + c);
+        if (n == 0) unroll<2>([&](auto i) HEED_INLINE_LAMBDA { x.ahead[i].ask_for(t, c); });
         P sum = n == 0 ? load<P>(x.through + c) * u : load<P>(x.sums + t * x.width + c);
         unroll<K>([&](auto k) HEED_INLINE_LAMBDA {
             const auto at = [&](const T* p, index_t part)
@@ -68,7 +70,7 @@ template <class A, class T, bool Complex, class Prepare, class U, class Paramete
 struct modes_call {
     using P = pack<T, A>;
     static constexpr auto L = static_cast<index_t>(P::size);
-    static constexpr index_t parts = Complex ? 2 : 1, most_channels = 256, most_tokens = 32;
+    static constexpr index_t parts = Complex ? 2 : 1, most_channels = 256, most_tokens = 16;
     static constexpr auto given = std::tuple_size_v<Parameters>;
 
     Prepare prepare;     // packs of parameters -> packs of a, b, c, complex ones as (re, im) each
@@ -164,6 +166,10 @@ private:
         for (index_t t = 0; t < N; t += most_tokens) {
             const range tokens{t, std::min(N, t + most_tokens)};
             const auto part = [&](const auto& v) { return channels_of(slice(order.of(v, sequence), 0, tokens), at); };
+            const range next{tokens.last, std::min(N, tokens.last + most_tokens)};
+            const auto ahead = [&](const auto& v) {
+                return rows_ahead(channels_of(slice(order.of(v, sequence), 0, next), at));
+            };
             const modes_tile<T> x{.a = m.constants,
                                   .b = m.constants + rows,
                                   .c = m.constants + 2 * rows,
@@ -171,6 +177,7 @@ private:
                                   .sums = m.sums,
                                   .through = m.through,
                                   .u = read_rows<A, T>(part(u), width, m.rows),
+                                  .ahead = {ahead(u), ahead(y)},
                                   .tokens = tokens.size(),
                                   .width = width,
                                   .S = S,
