@@ -5,6 +5,7 @@
 #include <heed/ops/aaren.hpp>
 #include <heed/ops/monotonic.hpp>
 #include <heed/ops/transducer_lattice.hpp>
+#include <heed/policy/mask_position.hpp>
 #include <heed/ref/lattice.hpp>
 
 #include "../support/compare.hpp"

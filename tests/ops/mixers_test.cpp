@@ -166,9 +166,11 @@ TEST(image_scans, sequence_shuffle_attention) {
 }
 
 struct memory_block {
-    tensor<float> x = test::normal<float>({2, 1, 21, 12}, 1), slots = test::normal<float>({1, 1, 9, 12}, 2),
-                  taps = test::normal<float>({1, 1, 12, 3}, 3), g1 = test::normal<float>({2, 1, 21, 12}, 4),
-                  g2 = test::normal<float>({2, 1, 21, 12}, 5), out = tensor<float>({2, 1, 21, 12});
+    tensor<float> x, slots, taps, g1, g2, out;
+    memory_block()
+        : x(test::normal<float>({2, 1, 21, 12}, 1)), slots(test::normal<float>({1, 1, 9, 12}, 2)),
+          taps(test::normal<float>({1, 1, 12, 3}, 3)), g1(test::normal<float>({2, 1, 21, 12}, 4)),
+          g2(test::normal<float>({2, 1, 21, 12}, 5)), out({2, 1, 21, 12}) {}
     memory_block& run() {
         gated_memory(seq(std::as_const(x)), matrix(slots), matrix(taps), seq(std::as_const(g1)), seq(std::as_const(g2)),
                      seq(out));

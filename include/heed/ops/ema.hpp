@@ -14,11 +14,12 @@ namespace heed::inline HEED_ABI {
 template <class T>
 struct ema_parameters {
     view<const T, 2> alpha, delta, beta, gamma;
-    ema_parameters(const view<T, 2>& p, const view<T, 2>& a, const view<T, 2>& b, const view<T, 2>& g)
+    ema_parameters(const view<const T, 2>& p, const view<const T, 2>& a, const view<const T, 2>& b,
+                   const view<const T, 2>& g)
         : alpha(p), delta(a), beta(b), gamma(g) {}
 };
 template <class T>
-ema_parameters(view<T, 2>, view<T, 2>, view<T, 2>, view<T, 2>) -> ema_parameters<T>;
+ema_parameters(view<T, 2>, view<T, 2>, view<T, 2>, view<T, 2>) -> ema_parameters<std::remove_const_t<T>>;
 
 /// Adds omega x to the average; (C).
 template <class T>

@@ -163,12 +163,12 @@ void neural_hmm(const E& e, const W& w, const view<R, 1>& log_p, const P&... pol
     const auto ee = reads("e", e);
     const auto ww = reads("w", w);
     using T = accumulator<typename decltype(ee)::element, typename decltype(ww)::element>;
-    using rows = hmm_rows<A, T>;
+    using hmm = hmm_rows<A, T>;
     check_shape(op, writes("log_p", log_p), {ee.v.shape[0]}, "e");
     run_hmm<A, T>(
-        op, ee, ww, rows::size(ee.v.shape[2]),
+        op, ee, ww, hmm::size(ee.v.shape[2]),
         [&](index_t b, const auto& x, T* scratch) {
-            rows at(scratch, ee.v.shape[2], x.states);
+            hmm at(scratch, ee.v.shape[2], x.states);
             for (index_t t = 0; t < x.frames && x.states > 0; ++t) {
                 at.load(x.e, x.w, t);
                 if (t == 0)
@@ -191,9 +191,9 @@ void neural_hmm_posteriors(const E& e, const W& w, G&& gamma, const view<R, 1>& 
     const auto ww = reads("w", w);
     const auto to = writes("gamma", gamma);
     using T = accumulator<typename decltype(ee)::element, typename decltype(ww)::element>;
-    using rows = hmm_rows<A, T>;
+    using hmm = hmm_rows<A, T>;
     using V = pack<T, A>;
-    constexpr index_t L = rows::L;
+    constexpr index_t L = hmm::L;
     check_written(op, to);
     check_shape(op, to, ee.v.shape, "e");
     check_apart(op, to, ee);
@@ -201,10 +201,10 @@ void neural_hmm_posteriors(const E& e, const W& w, G&& gamma, const view<R, 1>& 
     check_shape(op, writes("log_p", log_p), {ee.v.shape[0]}, "e");
     const index_t frames = ee.v.shape[1], states = ee.v.shape[2], width = round_up(states, L);
     run_hmm<A, T>(
-        op, ee, ww, rows::size(states) + frames * width,
+        op, ee, ww, hmm::size(states) + frames * width,
         [&](index_t b, const auto& x, T* scratch) {
-            rows at(scratch, states, x.states);
-            T* const stored = scratch + rows::size(states);
+            hmm at(scratch, states, x.states);
+            T* const stored = scratch + hmm::size(states);
             for (index_t t = 0; t < x.frames && x.states > 0; ++t) {
                 at.load(x.e, x.w, t);
                 if (t == 0)
@@ -214,21 +214,21 @@ void neural_hmm_posteriors(const E& e, const W& w, G&& gamma, const view<R, 1>& 
                 std::copy_n(at.row, round_up(x.states, L), stored + t * width);
             }
             log_p(b) = static_cast<R>(at.log_p(x.frames));
-            std::fill_n(at.row, round_up(x.states, L), rows::nothing);
+            std::fill_n(at.row, round_up(x.states, L), hmm::nothing);
             if (x.states > 0) at.row[x.states - 1] = at.leave[x.states - 1];
             for (index_t t = frames; t-- > 0;) {
                 auto* const line = &to.v(b, t, 0);
                 const index_t step = to.v.strides[2];
                 const index_t n = t < x.frames ? x.states : 0;
                 T* const a = stored + t * width;
-                V top(rows::nothing), sum(0);
+                V top(hmm::nothing), sum(0);
                 for (index_t s = 0; s < n; s += L) {
                     const V both = load<V>(a + s) + load<V>(at.row + s);
                     store(a + s, both);
                     top = max(top, both);
                 }
-                const T most = rows::reduce_max(top);
-                const bool none = !(most > rows::nothing);
+                const T most = hmm::reduce_max(top);
+                const bool none = !(most > hmm::nothing);
                 for (index_t s = 0; s < n; s += L) {
                     const V p = none ? V(0) : exp_nonpositive(load<V>(a + s) - V(most));
                     store(a + s, p);
@@ -258,16 +258,16 @@ void neural_hmm_best_path(const E& e, const W& w, const view<index_t, 2>& path, 
     const auto ee = reads("e", e);
     const auto ww = reads("w", w);
     using T = accumulator<typename decltype(ee)::element, typename decltype(ww)::element>;
-    using rows = hmm_rows<A, T>;
-    const index_t frames = ee.v.shape[1], states = ee.v.shape[2], width = round_up(states, rows::L);
+    using hmm = hmm_rows<A, T>;
+    const index_t frames = ee.v.shape[1], states = ee.v.shape[2], width = round_up(states, hmm::L);
     require_shape(path.shape == extents<2>{ee.v.shape[0], frames}, op, "path is (", path.shape[0], ", ", path.shape[1],
                   "), e asks for (", ee.v.shape[0], ", ", frames, ")");
     check_shape(op, writes("score", score), {ee.v.shape[0]}, "e");
     run_hmm<A, T>(
-        op, ee, ww, rows::size(states) + ceil_div(frames * width, static_cast<index_t>(sizeof(T))),
+        op, ee, ww, hmm::size(states) + ceil_div(frames * width, static_cast<index_t>(sizeof(T))),
         [&](index_t b, const auto& x, T* scratch) {
-            rows at(scratch, states, x.states);
-            auto* const came = reinterpret_cast<unsigned char*>(scratch + rows::size(states));
+            hmm at(scratch, states, x.states);
+            auto* const came = reinterpret_cast<unsigned char*>(scratch + hmm::size(states));
             for (index_t t = 0; t < x.frames && x.states > 0; ++t) {
                 at.load(x.e, x.w, t);
                 if (t == 0) {
@@ -278,7 +278,7 @@ void neural_hmm_best_path(const E& e, const W& w, const view<index_t, 2>& path, 
                     alignas(64) T stay[pack<T, A>::size], move[pack<T, A>::size];
                     store_aligned(stay, stayed);
                     store_aligned(move, moved);
-                    for (index_t l = 0; l < rows::L; ++l) came[t * width + s + l] = move[l] > stay[l];
+                    for (index_t l = 0; l < hmm::L; ++l) came[t * width + s + l] = move[l] > stay[l];
                 });
             }
             const double best = at.log_p(x.frames);
