@@ -17,6 +17,7 @@
 #include "core/view.hpp"
 #include "engine/attention.hpp"
 #include "engine/merge.hpp"
+#include "engine/recurrence.hpp"
 #include "engine/scan.hpp"
 #include "interop/eigen.hpp"
 #include "ops/aaren.hpp"
