@@ -138,6 +138,36 @@ struct scratch_size {
     scratch_size(E& e, std::size_t& need) : pool(&e), bytes(&need) {}
 };
 
+namespace detail {
+
+/// What a call runs on without `on`: the calling thread, and scratch of its own.
+struct calling_thread {
+    using role = roles::context;
+    static serial self;
+    serial* pool = &self;
+    arena* scratch = nullptr;
+};
+inline serial calling_thread::self{};
+
+/// Calls body(memory) with `need` bytes: those of the context's arena, or memory of the calling thread, which grows to its
+/// largest call, so that small calls do not pay for pages. A scratch_size is told the bytes, and nothing is called.
+template <class Context, class Body>
+void with_scratch(const char* op, const Context& context, std::size_t need, const Body& body) {
+    if constexpr (requires { context.bytes; }) {
+        *context.bytes = need;
+    } else if (context.scratch) {
+        require_argument(context.scratch->size() >= need, op, "the arena holds ", context.scratch->size(),
+                         " bytes, the call needs ", need);
+        body(context.scratch->data());
+    } else {
+        thread_local arena own;
+        if (own.size() < need) own = arena(need);
+        body(own.data());
+    }
+}
+
+}  // namespace detail
+
 /// Calls body(task, worker) for every task; worker < workers(...) names the scratch the call may use.
 template <executor E>
 index_t workers(E& e, index_t tasks) {
