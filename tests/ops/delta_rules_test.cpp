@@ -1,6 +1,6 @@
 // heed_test: O1 LABELS sanitize
-// The delta rules by name, DeltaNet, gated DeltaNet, KDA and DeltaProduct: against their definition, token by token, and
-// where one of them equals another.
+// The delta rules by name, DeltaNet, gated DeltaNet, KDA and DeltaProduct: against their definition, token by token,
+// and where one of them equals another.
 #include <heed/ops/gated_delta_product.hpp>
 #include <heed/ops/gated_deltanet.hpp>
 #include <heed/ops/kda.hpp>
@@ -24,7 +24,9 @@ struct rule {
     std::function<void(const recurrence_data<one>& x, index_t n, in q, in k, in v, out o, state<one>& s)> step;
 };
 
-auto at(const tensor<one>& gate, index_t n, index_t rows = 1) { return slice(numbers(gate), 2, {n * rows, (n + 1) * rows}); }
+auto at(const tensor<one>& gate, index_t n, index_t rows = 1) {
+    return slice(numbers(gate), 2, {n * rows, (n + 1) * rows});
+}
 
 const rule rules[] = {
     {"deltanet", delta,
@@ -42,14 +44,16 @@ const rule rules[] = {
      }},
     {"kda", delta | by_channel,
      [](const auto& x, in q, in k, in v, out o, auto* s) {
-         s ? kda(q, k, v, o, x.channel.v(), numbers(x.beta), *s, recurrent{}) : kda(q, k, v, o, x.channel.v(), numbers(x.beta));
+         s ? kda(q, k, v, o, x.channel.v(), numbers(x.beta), *s, recurrent{})
+           : kda(q, k, v, o, x.channel.v(), numbers(x.beta));
      },
      [](const auto& x, index_t n, in q, in k, in v, out o, auto& s) {
          kda_step(s, q, k, v, o, slice(x.channel.v(), 2, {n, n + 1}), at(x.beta, n));
      }},
     {"delta_product", delta,
      [](const auto& x, in q, in k, in v, out o, auto* s) {
-         s ? delta_product(q, k, v, o, numbers(x.beta), x.s.steps, *s) : delta_product(q, k, v, o, numbers(x.beta), x.s.steps);
+         s ? delta_product(q, k, v, o, numbers(x.beta), x.s.steps, *s)
+           : delta_product(q, k, v, o, numbers(x.beta), x.s.steps);
      },
      [](const auto& x, index_t n, in q, in k, in v, out o, auto& s) {
          delta_product_step(s, q, k, v, o, at(x.beta, n, x.s.steps), x.s.steps);
@@ -57,7 +61,8 @@ const rule rules[] = {
     {"gated_delta_product", delta | by_token,
      [](const auto& x, in q, in k, in v, out o, auto* s) {
          const auto g = numbers(x.token), beta = numbers(x.beta);
-         s ? gated_delta_product(q, k, v, o, g, beta, x.s.steps, *s) : gated_delta_product(q, k, v, o, g, beta, x.s.steps);
+         s ? gated_delta_product(q, k, v, o, g, beta, x.s.steps, *s)
+           : gated_delta_product(q, k, v, o, g, beta, x.s.steps);
      },
      [](const auto& x, index_t n, in q, in k, in v, out o, auto& s) {
          gated_delta_product_step(s, q, k, v, o, at(x.token, n), at(x.beta, n, x.s.steps), x.s.steps);
@@ -68,8 +73,11 @@ bool several_rows(const rule& r) { return std::string(r.name).find("product") !=
 template <class F>
 void each_case(F&& f) {
     for (const rule& r : rules)
-        for (auto s : {recurrence_sizes{1, 1, 1, 1, 0, 8, 8}, {1, 1, 1, 1, 1, 8, 8}, {2, 4, 4, 4, 33, 9, 17, 1, 4},
-                       {1, 4, 2, 2, 20, 16, 5, 1, 2}, {1, 2, 2, 2, 40, 64, 64, 1, 1}}) {
+        for (auto s : {recurrence_sizes{1, 1, 1, 1, 0, 8, 8},
+                       {1, 1, 1, 1, 1, 8, 8},
+                       {2, 4, 4, 4, 33, 9, 17, 1, 4},
+                       {1, 4, 2, 2, 20, 16, 5, 1, 2},
+                       {1, 2, 2, 2, 40, 64, 64, 1, 1}}) {
             s.steps = several_rows(r) ? 3 : 1;
             SCOPED_TRACE(testing::Message() << r.name << ": " << s);
             f(r, recurrence_data<one>(s, 7));
@@ -132,7 +140,8 @@ TEST_F(delta_limits, one_factor_makes_the_product_the_gated_deltanet) {
 TEST_F(delta_limits, beta_of_0_leaves_what_the_gate_leaves_of_the_state) {
     x.beta.fill([](index_t) { return 0; });
     const auto from = beginning<one>(1, 2, 12, 9);
-    const auto gated = run_from(from, x.q, x.k, x.v, [&](in q, in k, in v, out o, auto& s) { rules[1].run(x, q, k, v, o, &s); });
+    const auto gated =
+        run_from(from, x.q, x.k, x.v, [&](in q, in k, in v, out o, auto& s) { rules[1].run(x, q, k, v, o, &s); });
     const auto nothing = constant<one>(x.v.shape(), 0);
     EXPECT_TRUE(all_near(gated.o, recur_from(from, x.q, x.k, nothing, x.token_gate()).o, near));
 }
@@ -194,11 +203,19 @@ TEST(delta_rules, refuse_what_does_not_fit) {
     const auto g = numbers(x.token), beta = numbers(x.beta);
     const auto fewer = slice(beta, 2, {0, 5});
     refuses<shape_error>([&] { deltanet(x.q, x.k, x.v, o, fewer); }, "delta_rule's beta has 5 tokens");
-    refuses<shape_error>([&] { kda(x.q, x.k, x.v, o, slice(x.channel.v(), 3, {0, 7}), beta); }, "channel_decay has 7 key");
+    refuses<shape_error>(
+        [&] {
+            kda(x.q, x.k, x.v, o, slice(x.channel.v(), 3, {0, 7}), beta);
+        },
+        "channel_decay has 7 key");
     refuses<argument_error>([&] { gated_deltanet(x.q, x.k, x.v, o, beta, beta); }, "the most is 0");
     refuses<shape_error>([&] { gated_delta_product(x.q, x.k, x.v, o, g, beta, 2); }, "k has tokens 6");
     refuses<argument_error>([&] { deltanet(x.q, x.k, x.v, o, beta, unit_norm{-1}); }, "eps of -1");
-    refuses<shape_error>([&] { unit_rows(x.q, o.v().shape[3] == 8 ? slice(o.v(), 2, {0, 5}) : o.v()); }, "token extent of y is 5, of x 6");
+    refuses<shape_error>(
+        [&] {
+            unit_rows(x.q, o.v().shape[3] == 8 ? slice(o.v(), 2, {0, 5}) : o.v());
+        },
+        "token extent of y is 5, of x 6");
     EXPECT_TRUE(same_values(o, tensor<one>(o.shape())));
 }
 

@@ -17,7 +17,10 @@ using in = view<const one>;
 using out = view<one>;
 
 const recurrence_sizes shapes[] = {
-    {1, 1, 1, 1, 0, 8, 8}, {1, 1, 1, 1, 1, 8, 8}, {2, 4, 4, 4, 33, 9, 17, 1, 4}, {1, 2, 2, 2, 40, 64, 64, 1, 1},
+    {1, 1, 1, 1, 0, 8, 8},
+    {1, 1, 1, 1, 1, 8, 8},
+    {2, 4, 4, 4, 33, 9, 17, 1, 4},
+    {1, 2, 2, 2, 40, 64, 64, 1, 1},
 };
 
 auto token(in x, index_t n) { return slice(x, 2, {n, n + 1}); }
@@ -33,7 +36,9 @@ struct mixer {
 
 const mixer mixers[] = {
     {"rwkv6", by_channel | with_bonus, true,
-     [](const auto& x, in q, in k, in v, out o, auto& s) { rwkv6(q, k, v, o, x.channel.v(), x.bonus_view(), s, recurrent{}); },
+     [](const auto& x, in q, in k, in v, out o, auto& s) {
+         rwkv6(q, k, v, o, x.channel.v(), x.bonus_view(), s, recurrent{});
+     },
      [](const auto& x, index_t n, in q, in k, in v, out o, auto& s) {
          rwkv6_step(s, q, k, v, o, token(x.channel.v(), n), x.bonus_view());
      }},
@@ -99,7 +104,9 @@ struct rwkv_limits : testing::Test {
         a.each([&](index_t b, index_t h, index_t n, index_t d) {
             a(b, h, n, d) = -std::exp(g(b, h, n, d)) * x.beta(b, h, n, 0) * x.k(b, h, n, d);
         });
-        x.v.each([&](index_t b, index_t h, index_t n, index_t e) { weighted_v(b, h, n, e) = x.beta(b, h, n, 0) * x.v(b, h, n, e); });
+        x.v.each([&](index_t b, index_t h, index_t n, index_t e) {
+            weighted_v(b, h, n, e) = x.beta(b, h, n, 0) * x.v(b, h, n, e);
+        });
     }
     tensor<one> weighted_v{x.v.shape()};
 };
@@ -136,8 +143,11 @@ TEST_F(rwkv_limits, a_bonus_of_1_without_decay_makes_rwkv6_linear_attention) {
 TEST_F(rwkv_limits, what_does_not_fit_is_refused) {
     const auto narrow = slice(x.channel.v(), 3, {0, 11});
     refuses<shape_error>([&] { rwkv6(x.q, x.k, x.v, o, narrow, x.bonus_view()); }, "channel_decay has 11 key channels");
-    refuses<shape_error>([&] { rwkv6(x.q, x.k, x.v, o, x.channel.v(), slice(x.bonus_view(), 1, {0, 3})); },
-                         "bonus has width 3, the state has 12");
+    refuses<shape_error>(
+        [&] {
+            rwkv6(x.q, x.k, x.v, o, x.channel.v(), slice(x.bonus_view(), 1, {0, 3}));
+        },
+        "bonus has width 3, the state has 12");
     refuses<shape_error>([&] { iplr(x.q, x.k, x.v, o, narrow, narrow); }, "low_rank's a has width 11");
 }
 

@@ -17,14 +17,15 @@ namespace detail {
 template <class A, class Q, class K, class V, class O, class... P>
 void delta_recurrence(const Q& q, const K& k, const V& v, O&& o, P&&... policies) {
     const index_t D = as_view(q).shape[3];
-    with_default(scale{D > 0 ? 1 / std::sqrt(static_cast<double>(D)) : 1.0},
-                 [&](auto&... all) { recurrence<A>(q, k, v, o, all...); }, policies...);
+    with_default(
+        scale{D > 0 ? 1 / std::sqrt(static_cast<double>(D)) : 1.0},
+        [&](auto&... all) { recurrence<A>(q, k, v, o, all...); }, policies...);
 }
 
 }  // namespace detail
 
-/// Policies: unit_norm{}, scale{}, recurrent{}, chunked{c}, parallel{}, reversed{}, packed{offsets}, on{...}, and a state<T>
-/// (B, H, D, E), where the recurrence starts and what it ends with. Heads are shared as in recurrence.
+/// Policies: unit_norm{}, scale{}, recurrent{}, chunked{c}, parallel{}, reversed{}, packed{offsets}, on{...}, and a
+/// state<T> (B, H, D, E), where the recurrence starts and what it ends with. Heads are shared as in recurrence.
 template <class A = default_arch, class Q, class K, class V, class O, class Beta, class... P>
 void deltanet(const Q& q, const K& k, const V& v, O&& o, const view<Beta, 3>& beta, P&&... policies) {
     detail::delta_recurrence<A>(q, k, v, o, delta_rule{beta}, policies...);

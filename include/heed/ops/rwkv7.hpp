@@ -1,9 +1,9 @@
-// RWKV-7 (Goose) and its kin: transitions that are a diagonal plus a matrix of rank one.
+// RWKV-7 (Goose) and its kin, DPLR and IPLR: transitions that are a diagonal plus a matrix of rank one.
 //
-//   S_t = (diag(exp(w_t)) + b_t a_t^T) S_{t-1} + k_t v_t^T      o_t = scale r_t^T S_t      (a_t reads S_{t-1}, before its decay)
-//   r, k, a, b, w (B, H, N, D), v, o (B, H, N, E), w <= 0 natural logs; RWKV-7: a = -kappa, b = eta kappa, |kappa| = 1, eta of
-//   [0, 1] the rates in context. DPLR is the same; IPLR has w = 0; a = -beta k, b = k, w = 0 is the delta rule
-// Default scales as published: 1 for rwkv7, 1/sqrt(D) for dplr and iplr. Cost: 9 D E flops a token.
+//   S_t = (diag(exp(w_t)) + b_t a_t^T) S_{t-1} + k_t v_t^T      o_t = scale r_t^T S_t
+//   r, k, a, b, w (B, H, N, D), v, o (B, H, N, E), w <= 0 natural logs; a_t reads S_{t-1} before its decay
+// RWKV-7 has a = -kappa, b = eta kappa, |kappa| = 1, eta of [0, 1]. IPLR has w = 0; with a = -beta k, b = k it is the
+// delta rule. Default scales as published: 1 for rwkv7, 1/sqrt(D) for dplr and iplr. Cost: 9 D E flops a token.
 // Peng et al., arXiv:2503.14456.
 #pragma once
 

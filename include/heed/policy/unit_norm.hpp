@@ -1,7 +1,7 @@
-// Rows of length 1: x / sqrt(sum_d x_d^2 + eps), the norm of queries and keys in delta rules, which contract only for |k| <= 1.
+// Rows of length 1: x / sqrt(sum_d x_d^2 + eps), the norm of keys in delta rules, which contract for beta |k|^2 <= 2.
 //
-// As a policy of features, unit_norm{} normalises the rows of q and k as they are read, with no copy of either; unit_rows
-// writes them once. Cost: two passes over a row.
+// As a policy of features, unit_norm{} normalises the rows of q and k as they are read, with no copy of either;
+// unit_rows writes them once. Cost: two passes over a row.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +15,7 @@ namespace heed::inline HEED_ABI {
 /// How a row without a length is kept from dividing by 0: eps under the root, or the least length.
 enum class norm_rule { under_root, at_least };
 
-/// x / sqrt(|x|^2 + eps), or x / max(|x|, eps).
+/// x / sqrt(|x|^2 + eps), or x / max(|x|, eps). An eps above 0 keeps rows of zeros zero; they are NaN with 0.
 struct unit_norm {
     using role = roles::features;
     double eps = 1e-6;
@@ -50,8 +50,10 @@ void unit_rows(const X& x, Y&& y, const unit_norm& norm = unit_norm()) {
     norm.check(op, from.shape[3]);
     constexpr const char* axes[] = {"batch", "head", "token", "channel"};
     for (std::size_t a = 0; a < 4; ++a)
-        require_shape(from.shape[a] == to.shape[a], op, axes[a], " extent of y is ", to.shape[a], ", of x ", from.shape[a]);
-    const bool same = static_cast<const void*>(from.data) == static_cast<const void*>(to.data) && from.strides == to.strides;
+        require_shape(from.shape[a] == to.shape[a], op, axes[a], " extent of y is ", to.shape[a], ", of x ",
+                      from.shape[a]);
+    const bool same =
+        static_cast<const void*>(from.data) == static_cast<const void*>(to.data) && from.strides == to.strides;
     require_shape(same || !overlap(from, to), op, "y overlaps x and is not the same view");
     const index_t H = from.shape[1], N = from.shape[2], D = from.shape[3];
     const std::size_t bytes = static_cast<std::size_t>(std::max<index_t>(D, 0)) * sizeof(T);
