@@ -1,5 +1,4 @@
-// Mamba-2, state-space duality (SSD) [17] [39]: linear attention with q = C, k = B, v = d x, a decay per token and
-// head.
+// Mamba-2, state-space duality (SSD) [17] [39]: linear attention with q = C, k = B, v = d x and a decay.
 //
 //   S_t = exp(d_t A) S_{t-1} + B_t (d_t x_t)^T      y_t = S_t^T C_t + D x_t
 //   d_t = dt_t + bias, or softplus of it, clamped; x, y (B, H, N, P), dt (B, H, N), A (H) <= 0
