@@ -1,5 +1,5 @@
-// heed_test: O1 LABELS sanitize
-// Element types: bf16 and f16 operands and gates summed in float, and types of their own for each operand.
+// heed_test: O1
+// Element types: double, bf16 and f16 operands and gates, and types of their own for each operand.
 #include "recurs.hpp"
 
 using namespace test;
@@ -20,6 +20,7 @@ void check_storage() {
     }
 }
 
+TEST(recurrence_storage, double_) { check_storage<double>(); }
 TEST(recurrence_storage, bf16_) { check_storage<bf16>(); }
 TEST(recurrence_storage, f16_) { check_storage<f16>(); }
 

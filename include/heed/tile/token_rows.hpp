@@ -78,10 +78,23 @@ struct token_rows {
     const T* diagonal = nullptr;  // bonus: sum_d q u k, (reads, token_block)
     strided_rows<T> o;            // (count) of the first query
     index_t o_read = 0;
+    T* near = nullptr;            // near_tokens, filled by a kernel
     lines_ahead* ahead = nullptr; // what comes next
 
     const T* query(index_t read, index_t t) const { return q[t] + read * q_read; }
     T* output(index_t read, index_t t) const { return o[t] + read * o_read; }
+};
+
+/// J tokens in a row, from t on: what each meets of the state before them and of each other, and what they leave.
+template <class T>
+struct near_tokens {
+    static constexpr index_t most = 8;                    // tokens
+    static constexpr index_t size = most * (most + 3);    // numbers of each group
+    static constexpr index_t all = token_block * size;    // of a block, whatever J is
+    T *seen, *met, *given, *kept;  // (J, J) weights of values in outputs; (J) of the state in outputs; (J) of values in the
+                                   // state after; of the state in the state after
+    near_tokens(T* memory, index_t t, index_t J)
+        : seen(memory + t / J * size), met(seen + most * most), given(met + most), kept(given + most) {}
 };
 
 /// What a pass over tokens does: advances the state, reads it, or both.
