@@ -46,6 +46,7 @@
 #include "ops/segments.hpp"
 #include "ops/self_extend.hpp"
 #include "ops/star.hpp"
+#include "ops/with_default.hpp"
 #include "policy/masks.hpp"
 #include "policy/probe_decay.hpp"
 #include "policy/random_positions.hpp"

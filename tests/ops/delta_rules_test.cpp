@@ -169,21 +169,21 @@ TEST_F(delta_limits, beta_of_1_stores_a_value_under_its_key) {
 TEST_F(delta_limits, rows_are_normalised_as_they_are_read_or_before) {
     x.k = normal<one>(x.k.shape(), 8, 3);
     auto q = x.q, k = x.k;
-    unit_rows(x.q, q);
-    unit_rows(k, k);  // in place
+    normalise_rows(x.q, q);
+    normalise_rows(k, k);  // in place
     tensor<one> before(x.v.shape()), within(x.v.shape());
     gated_deltanet(q, k, x.v, before, numbers(x.token), numbers(x.beta));
     gated_deltanet(x.q, x.k, x.v, within, numbers(x.token), numbers(x.beta), unit_norm{});
     EXPECT_TRUE(same_values(within, before));
 }
 
-TEST(unit_rows, eps_is_under_the_root_or_the_least_length) {
+TEST(unit_norm, eps_is_under_the_root_or_the_least_length) {
     for (const index_t D : {1, 7, 16, 33}) {
         auto x = normal<double>({2, 1, 5, D}, 4, 1, layout::strided());
         for (index_t d = 0; d < D; ++d) x(1, 0, 4, d) = d == 0 ? 1e-5 : 0.0;
         tensor<double> y(x.shape());
         for (const bool root : {true, false}) {
-            unit_rows(x, y, unit_norm{1e-4, root ? norm_rule::under_root : norm_rule::at_least});
+            normalise_rows(x, y, unit_norm{1e-4, root ? norm_rule::under_root : norm_rule::at_least});
             x.each([&](index_t b, index_t h, index_t n, index_t d) {
                 double sum = 0;
                 for (index_t i = 0; i < D; ++i) sum += x(b, h, n, i) * x(b, h, n, i);
@@ -193,7 +193,7 @@ TEST(unit_rows, eps_is_under_the_root_or_the_least_length) {
         }
     }
     auto zeros = constant<one>({1, 1, 2, 3}, 0);
-    unit_rows(zeros, zeros);
+    normalise_rows(zeros, zeros);
     EXPECT_TRUE(same_values(zeros, constant<one>({1, 1, 2, 3}, 0)));
 }
 
@@ -213,7 +213,7 @@ TEST(delta_rules, refuse_what_does_not_fit) {
     refuses<argument_error>([&] { deltanet(x.q, x.k, x.v, o, beta, unit_norm{-1}); }, "eps of -1");
     refuses<shape_error>(
         [&] {
-            unit_rows(x.q, o.v().shape[3] == 8 ? slice(o.v(), 2, {0, 5}) : o.v());
+            normalise_rows(x.q, o.v().shape[3] == 8 ? slice(o.v(), 2, {0, 5}) : o.v());
         },
         "token extent of y is 5, of x 6");
     EXPECT_TRUE(same_values(o, tensor<one>(o.shape())));

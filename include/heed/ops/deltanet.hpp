@@ -6,9 +6,9 @@
 // Cost: 6 D E flops a token. Yang et al., arXiv:2406.06484; Schlag et al., arXiv:2102.11174. [17]
 #pragma once
 
-#include "../engine/recurrence.hpp"
 #include "../policy/score.hpp"
 #include "../policy/unit_norm.hpp"
+#include "with_default.hpp"
 
 namespace heed::inline HEED_ABI {
 namespace detail {

@@ -9,8 +9,8 @@
 
 #include <limits>
 
-#include "../engine/recurrence.hpp"
 #include "../policy/score.hpp"
+#include "with_default.hpp"
 
 namespace heed::inline HEED_ABI {
 

@@ -7,8 +7,8 @@
 // Peng et al., arXiv:2404.05892.
 #pragma once
 
-#include "../engine/recurrence.hpp"
 #include "../policy/score.hpp"
+#include "with_default.hpp"
 
 namespace heed::inline HEED_ABI {
 

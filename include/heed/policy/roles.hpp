@@ -139,15 +139,6 @@ constexpr auto pick(const Default& otherwise, const First& first, const Rest&...
         return pick<Role>(otherwise, rest...);
 }
 
-/// f(policies...), with `otherwise` before them if none has its role.
-template <class Default, class F, class... P>
-void with_default(const Default& otherwise, F&& f, P&... policies) {
-    if constexpr (count_of_role<typename Default::role, P...> > 0)
-        f(policies...);
-    else
-        f(otherwise, policies...);
-}
-
 /// All policies of this role, as a tuple.
 template <class Role, class... P>
 constexpr auto pick_all(const P&... policies) {

@@ -1,7 +1,7 @@
 // Rows of length 1: x / sqrt(sum_d x_d^2 + eps), the norm of keys in delta rules, which contract for beta |k|^2 <= 2.
 //
 // As a policy of features, unit_norm{} normalises the rows of q and k as they are read, with no copy of either;
-// unit_rows writes them once. Cost: two passes over a row.
+// normalise_rows writes them once. Cost: two passes over a row.
 #pragma once
 
 #include <algorithm>
@@ -42,8 +42,8 @@ struct unit_norm {
 
 /// y = the rows of x normalised, both (B, H, N, D), any strides; y may be x itself.
 template <class A = default_arch, class X, class Y>
-void unit_rows(const X& x, Y&& y, const unit_norm& norm = unit_norm()) {
-    static constexpr const char* op = "unit_rows";
+void normalise_rows(const X& x, Y&& y, const unit_norm& norm = unit_norm()) {
+    static constexpr const char* op = "normalise_rows";
     const auto from = as_view(x);
     const auto to = as_view(y);
     using T = accumulator<typename decltype(from)::value_type, typename decltype(to)::value_type>;
