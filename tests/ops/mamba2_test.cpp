@@ -158,6 +158,23 @@ TEST(mamba2, its_matrix_is_that_of_segment_sums) {
     });
 }
 
+TEST(mamba2, of_16_bits_rounds_the_state_s_part_and_the_sum) {
+    block<float> m({1, 2, 1, 20, 8, 33});
+    tensor<bf16> x(m.x.shape()), y(m.x.shape());
+    m.x.each([&](index_t b, index_t h, index_t n, index_t p) {
+        x(b, h, n, p) = static_cast<bf16>(m.x(b, h, n, p));
+        m.x(b, h, n, p) = static_cast<float>(x(b, h, n, p));
+    });
+    auto without = m.options();
+    without.skip = {};
+    const auto exact = m.run(m.options()), part = m.run(without);
+    mamba2(x, numbers(m.dt), per_head(m.A), m.in, m.out, y, m.options());
+    y.each([&](index_t b, index_t h, index_t n, index_t p) {
+        const double bound = 0x1p-8 * (std::abs(exact(b, h, n, p)) + std::abs(part(b, h, n, p))) + 1e-5;
+        ASSERT_NEAR(static_cast<double>(static_cast<float>(y(b, h, n, p))), exact(b, h, n, p), 1.01 * bound);
+    });
+}
+
 TEST(mamba2, refuses_what_does_not_fit) {
     block<float> m({1, 2, 1, 6, 8, 8});
     const auto with = [&](auto change) {

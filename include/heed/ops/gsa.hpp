@@ -61,7 +61,7 @@ void gated_slot_attention(slot_state<T>& carried, const Q& q, const K& k, const 
     const index_t B = query.shape[0], H = query.shape[1], N = query.shape[2], M = s.shape[3];
     constexpr index_t L = lanes<T, A>;
     const index_t row = round_up(M, L);
-    arena memory(static_cast<std::size_t>(B * H * N * row) * sizeof(T));
+    arena memory(static_cast<std::size_t>(std::max<index_t>(B * H * N * row, 0)) * sizeof(T));
     T* const first = reinterpret_cast<T*>(memory.data());
     const view<T> p{first, {B, H, N, M}, {H * N * row, N * row, row, 1}};
     const auto rest = detail::without_scale(policies...);

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "../core/context.hpp"
+#include "../core/view.hpp"
 #include "../simd/convert.hpp"
 #include "feature.hpp"
 
