@@ -96,7 +96,8 @@ void mlstm(mlstm_state<T>& s, const Q& q, const K& k, const V& v, O&& o, const v
     }
     detail::mlstm_gates<T> gates(log_i, log_f, s.maxima);
     const floored_sum_of_keys<T> normaliser{gates.part(2), as_view(o).shape[1]};
-    recurrence<A>(q, k, v, o, token_decay{gates.part(0)}, input_gate{gates.part(1)}, normaliser, policies..., s.sums);
+    recurrence<A>(q, k, v, o, token_decay{gates.part(0)}, weighted_update{gates.part(1)}, normaliser, policies...,
+                  s.sums);
     s.maxima = std::move(gates.m);
 }
 

@@ -1,5 +1,5 @@
 // heed_test: O1 LABELS sanitize
-// An input gate weighs the keys of a recurrence, and with them its sums of keys: as keys weighted before do, bit by
+// A weighted update weighs the keys of a recurrence, and with them its sums of keys: as keys weighted before do, bit by
 // bit.
 #include "recurs.hpp"
 #include "refuses.hpp"
@@ -8,10 +8,10 @@ using namespace test;
 
 namespace {
 
-struct input_gates : testing::Test {
+struct weighted_updates : testing::Test {
     recurrence_data<float> x{{2, 4, 2, 4, 50, 16, 17, 1, 2}, 3};
     tensor<float> weighted{{2, 4, 50, 16}};
-    input_gate<float> gate{numbers(x.beta)};  // of [0, 2], two heads over four states
+    weighted_update<float> gate{numbers(x.beta)};  // of [0, 2], two heads over four states
 
     void SetUp() override {
         weighted.each([&](index_t b, index_t h, index_t n, index_t d) {
@@ -25,25 +25,25 @@ struct input_gates : testing::Test {
     }
 };
 
-TEST_F(input_gates, weigh_keys_in_any_form) {
+TEST_F(weighted_updates, weigh_keys_in_any_form) {
     expect_alike(x.token_gate());
     expect_alike(x.token_gate(), chunked{32});
     expect_alike(x.channel_gate(), recurrent{}, reversed{});
 }
 
-TEST_F(input_gates, weigh_what_normalisers_and_bonuses_read) {
+TEST_F(weighted_updates, weigh_what_normalisers_and_bonuses_read) {
     expect_alike(sum_of_keys{1, true});
     expect_alike(x.bonus_read());
 }
 
-TEST_F(input_gates, must_fit) {
+TEST_F(weighted_updates, must_fit) {
     tensor<float> o({2, 4, 50, 17});
     const auto refused = [&](const view<const float, 3>& weights, const char* words) {
-        refuses<shape_error>([&] { recurrence(x.q, x.k, x.v, o, input_gate{weights}); }, words);
+        refuses<shape_error>([&] { recurrence(x.q, x.k, x.v, o, weighted_update{weights}); }, words);
     };
-    refused(slice(gate.weights, 2, {0, 49}), "input_gate has 49 tokens, k has 50");
-    refused(slice(gate.weights, 0, {0, 1}), "input_gate has batch 1, q has 2");
-    refused(slice(gate.weights, 1, {0, 0}), "input_gate has 0 heads");
+    refused(slice(gate.weights, 2, {0, 49}), "weighted_update has 49 tokens, k has 50");
+    refused(slice(gate.weights, 0, {0, 1}), "weighted_update has batch 1, q has 2");
+    refused(slice(gate.weights, 1, {0, 0}), "weighted_update has 0 heads");
 }
 
 }  // namespace
