@@ -3,6 +3,7 @@
 #include <heed/ops/mamba2.hpp>
 #include <heed/ops/mixing_matrix.hpp>
 #include <heed/ref/mamba2.hpp>
+#include <heed/ref/selective_scan.hpp>
 
 #include "recurs.hpp"
 #include "refuses.hpp"
@@ -137,6 +138,34 @@ TEST(mamba2, without_decay_is_linear_attention_over_weighted_values) {
     tensor<double> linear(m.x.shape());
     recurrence(m.out, m.in, values, linear, scale{1});
     EXPECT_TRUE(all_near(m.run({}), linear, 1e-13));
+}
+
+TEST(mamba2, with_channels_that_share_a_step_is_the_selective_scan) {
+    const index_t H = 3, N = 25, S = 5, P = 4, C = H * P;
+    const block<double> m({1, H, H, N, S, P});
+    tensor<double> u({1, 1, N, C}), delta(u.shape()), y(u.shape()), A({1, 1, C, S}), per_channel({1, 1, 2, C});
+    A.each([&](index_t, index_t, index_t c, index_t s) { A(0, 0, c, s) = m.A[static_cast<std::size_t>(c / P)]; });
+    u.each([&](index_t, index_t, index_t n, index_t c) {
+        u(0, 0, n, c) = m.x(0, c / P, n, c % P);
+        delta(0, 0, n, c) = m.dt(0, c / P, n, 0);
+        per_channel(0, 0, 0, c) = m.bias[static_cast<std::size_t>(c / P)];
+        per_channel(0, 0, 1, c) = m.skip[static_cast<std::size_t>(c / P)];
+    });
+    const auto flat = [&](const tensor<double>& x) { return dense(x.v().data, {1, N, C}); };
+    const auto groups = [](const tensor<double>& x) {  // (b, n, g, s)
+        const auto v = x.v();
+        return view<const double>{v.data,
+                                  {v.shape[0], v.shape[2], v.shape[1], v.shape[3]},
+                                  {v.strides[0], v.strides[2], v.strides[1], v.strides[3]}};
+    };
+    ref::selective_options<double> with;
+    with.bias = dense(&std::as_const(per_channel)(0, 0, 0, 0), {C});
+    with.skip = dense(&std::as_const(per_channel)(0, 0, 1, 0), {C});
+    with.softplus = true;
+    ref::selective_scan<double>(flat(u), flat(delta), dense(std::as_const(A).v().data, {C, S}), groups(m.in),
+                                groups(m.out), dense(y.v().data, {1, N, C}), with);
+    const auto o = m.run({per_head(m.bias), per_head(m.skip), true});
+    o.each([&](index_t, index_t h, index_t n, index_t p) { ASSERT_NEAR(o(0, h, n, p), y(0, 0, n, h * P + p), 1e-13); });
 }
 
 TEST(mamba2, its_matrix_is_that_of_segment_sums) {

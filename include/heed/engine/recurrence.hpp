@@ -11,6 +11,7 @@
 #include "../policy/position.hpp"
 #include "../policy/roles.hpp"
 #include "recurrence_call.hpp"
+#include "scratch.hpp"
 
 namespace heed::inline HEED_ABI {
 namespace detail {
@@ -152,6 +153,7 @@ void with_recurrence(const char* op, const view<Q>& q, const view<K>& k, const v
                   "heed: a bonus goes with additive updates only");
     using Call = recurrence_call<A, T, Loader, O, std::remove_const_t<decltype(normaliser)>,
                                  std::remove_const_t<decltype(order)>, std::remove_const_t<decltype(sequences)>>;
+    static_assert(Loader::read != read_kind::bonus || Call::causal, "heed: a bonus goes with causal order only");
     static_assert(!Call::normalised || (Loader::decay != decay_kind::complex && Loader::decay != decay_kind::columns),
                   "heed: no normaliser goes with a complex decay or one of value channels");
     static_assert(!Call::normalised || Loader::update == update_kind::additive,
@@ -187,8 +189,9 @@ void with_recurrence(const char* op, const view<Q>& q, const view<K>& k, const v
 
 template <class Call, class... P>
 void run_recurrence(const Call& call, const char* op, const P&... policies) {
-    const auto context = pick<roles::context>(calling_thread{}, policies...);
-    with_scratch(op, context, call.scratch_bytes(*context.pool), [&](std::byte* memory) { call.run(*context.pool, memory); });
+    in_scratch(
+        op, [&](auto& pool) { return call.scratch_bytes(pool); },
+        [&](auto& pool, std::byte* memory) { call.run(pool, memory); }, policies...);
 }
 
 }  // namespace detail

@@ -99,7 +99,10 @@ struct recurrence_loader {
                     r.o_read = direct->strides[1];
                 }
         }
-        if (pass != token_pass::write) load_queries(r, s, all, at, h, in_place);
+        if (pass == token_pass::write)
+            r.reads = 0;
+        else
+            load_queries(r, s, all, at, h, in_place);
         if (pass == token_pass::read) return r;
         load_keys(r, s, all, at, h, in_place);
         load_values(r, s, at, h, values, in_place);
