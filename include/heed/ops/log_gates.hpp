@@ -1,0 +1,60 @@
+// Logs of forget gates from their logits, as decays want them.
+//
+//   g = log(b + (1 - b) sigmoid(x)) / t      t = 16 in GLA (arXiv:2312.06635), b a lower bound in HGRN2 (arXiv:2404.07904)
+// x, g: views of one shape and any rank; g may be x. No digits are lost where a gate is near 1.
+#pragma once
+
+#include <cmath>
+
+#include "../core/half.hpp"
+#include "../core/view.hpp"
+
+namespace heed::inline HEED_ABI {
+namespace detail {
+
+/// f(x, o) for every pair of elements of two views of one shape.
+template <class X, class O, std::size_t Rank, class F>
+void each_pair(const view<X, Rank>& x, const view<O, Rank>& o, const F& f) {
+    for (index_t i = 0; i < o.shape[0]; ++i) {
+        if constexpr (Rank == 1) {
+            f(x.data[i * x.strides[0]], o.data[i * o.strides[0]]);
+        } else {
+            view<X, Rank - 1> from{x.data + i * x.strides[0], {}, {}};
+            view<O, Rank - 1> to{o.data + i * o.strides[0], {}, {}};
+            for (std::size_t a = 1; a < Rank; ++a) {
+                from.shape[a - 1] = to.shape[a - 1] = o.shape[a];
+                from.strides[a - 1] = x.strides[a];
+                to.strides[a - 1] = o.strides[a];
+            }
+            each_pair(from, to, f);
+        }
+    }
+}
+
+}  // namespace detail
+
+/// t > 0, 0 <= b < 1.
+template <class X, class G>
+void log_gates(const X& x, G&& g, double t = 1, double b = 0) {
+    static constexpr const char* op = "log_gates";
+    const auto in = as_view(x);
+    const auto out = as_view(g);
+    using S = typename decltype(in)::value_type;
+    using R = typename decltype(out)::value_type;
+    using T = accumulator<S, R>;
+    require_argument(t > 0, op, "t is ", t, ", must be above 0");
+    require_argument(b >= 0 && b < 1, op, "the bound is ", b, ", must be in [0, 1)");
+    for (std::size_t a = 0; a < decltype(in)::rank; ++a)
+        require_shape(in.shape[a] == out.shape[a], op, "g has extent ", out.shape[a], " on axis ", a, ", x has ", in.shape[a]);
+    const auto bound = static_cast<T>(b), by = static_cast<T>(1 / t);
+    detail::each_pair(in, out, [&](const S& from, R& to) {
+        // sigmoid(x) = 1 - sigmoid(-x): the smaller of the two is exact.
+        const T y = static_cast<T>(from), e = std::exp(-std::abs(y)), small = e / (1 + e);
+        const T log = b == 0   ? std::min(y, T(0)) - std::log1p(e)
+                      : y > 0 ? std::log1p((bound - 1) * small)
+                              : std::log(bound + (1 - bound) * small);
+        to = static_cast<R>(by * log);
+    });
+}
+
+}  // namespace heed::inline HEED_ABI
