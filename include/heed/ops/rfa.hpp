@@ -1,7 +1,7 @@
 // Random feature attention: attention of rows of length 1 by the features of a Gaussian, with gates [19].
 //
 //   o_t = S_t^T phi(q_t) / max(phi(q_t).z_t, 1),   S_t = c_t S_{t-1} + b_t phi(k_t) v_t^T,   z_t = c_t z_{t-1} + b_t phi(k_t)
-//   rfa: c = b = 1      gated_rfa: c = e^g, b = 1 - e^g      sentence_gates: c below 1 after the ends of sentences
+//   rfa: c = b = 1    gated_rfa: c = e^g, b = 1 - e^g    sentential_rfa: by sentence_gates, c below 1 after the ends of sentences
 // The floor 1 is absolute, and estimates may be negative: see fourier_features. Cost: 8 m E + 2 m D a token and head, m
 // directions. Peng et al., arXiv:2103.02143; Wu et al., arXiv:2210.08431.
 #pragma once
@@ -26,9 +26,10 @@ void rfa(const Q& q, const K& k, const V& v, O&& o, const view<S, 3>& w, P&&... 
 /// The same with gates: c (B, heads, N) of what is kept, `written` (B, Hk, N) or (B, 1, N) of what is written, 1 - e^written;
 /// logs <= 0.
 template <class A = default_arch, class Q, class K, class V, class O, class S, class C, class G, class... P>
-void gated_rfa(const Q& q, const K& k, const V& v, O&& o, const view<S, 3>& w, const view<C, 3>& c,
+void sentential_rfa(const Q& q, const K& k, const V& v, O&& o, const view<S, 3>& w, const view<C, 3>& c,
                const view<G, 3>& written, P&&... policies) {
-    const gated_features features(fourier_features(w), written);
+    const fourier_features map(w);
+    const gated_features features(map, written);
     detail::with_default(
         sum_of_keys{1}, [&](auto&... all) { recurrence<A>(q, k, v, o, features, token_decay{c}, all...); }, policies...);
 }
@@ -36,13 +37,13 @@ void gated_rfa(const Q& q, const K& k, const V& v, O&& o, const view<S, 3>& w, c
 /// A token replaces what it makes forgotten: c = e^g, b = 1 - e^g, g (B, Hk, N) or (B, 1, N).
 template <class A = default_arch, class Q, class K, class V, class O, class S, class G, class... P>
 void gated_rfa(const Q& q, const K& k, const V& v, O&& o, const view<S, 3>& w, const view<G, 3>& g, P&&... policies) {
-    gated_rfa<A>(q, k, v, o, w, g, g, policies...);
+    sentential_rfa<A>(q, k, v, o, w, g, g, policies...);
 }
 
 /// The gates of sentences [19]: what ends a sentence is read before anything is forgotten, so its gate acts on the next token.
 /// g (B, H, N), logs of gates <= 0, looked at where ends (B, N) is not 0. c (B, H, N) becomes the decay of each token, and
 /// `last` (B, H, N) the gate of the most recent end before it (-inf, a gate of 0, before the first):
-/// rfa(..., token_decay{c}) is the variant that decays, gated_rfa(..., c, last) the sentential one. `before` (B, H, 2), if it
+/// rfa(..., token_decay{c}) is the variant that decays, sentential_rfa(..., c, last) the other. `before` (B, H, 2), if it
 /// has data, is what the tokens before gave, and then what these give: {log of c to come, last}; at first {0, -inf}.
 template <class G, class I, class C, class L, class S = float>
 void sentence_gates(const view<G, 3>& g, const view<I, 2>& ends, const view<C, 3>& c, const view<L, 3>& last,
