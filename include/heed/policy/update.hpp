@@ -46,8 +46,10 @@ struct householder {
     householder(view<S, 3> b, index_t factors) : beta(b), n(factors) {}
 
     index_t steps() const { return n; }
-    void check(const char* op, const recurrence_extents& x) const {
+    void check_steps(const char* op) const {
         require_argument(n >= 1, op, "householder has ", n, " factors, the least is 1");
+    }
+    void check(const char* op, const recurrence_extents& x) const {
         detail::check_gate(op, "householder's beta", beta.shape[0], beta.shape[1], beta.shape[2], x.B, x.heads, n * x.N);
     }
 };
