@@ -4,10 +4,9 @@
 // x, g: views of one shape and any rank; g may be x. No digits are lost where a gate is near 1.
 #pragma once
 
-#include <cmath>
-
 #include "../core/half.hpp"
 #include "../core/view.hpp"
+#include "../simd/gates.hpp"
 
 namespace heed::inline HEED_ABI {
 namespace detail {
@@ -48,11 +47,10 @@ void log_gates(const X& x, G&& g, double t = 1, double b = 0) {
         require_shape(in.shape[a] == out.shape[a], op, "g has extent ", out.shape[a], " on axis ", a, ", x has ", in.shape[a]);
     const auto bound = static_cast<T>(b), by = static_cast<T>(1 / t);
     detail::each_pair(in, out, [&](const S& from, R& to) {
-        // sigmoid(x) = 1 - sigmoid(-x): the smaller of the two is exact.
-        const T y = static_cast<T>(from), e = std::exp(-std::abs(y)), small = e / (1 + e);
-        const T log = b == 0   ? std::min(y, T(0)) - std::log1p(e)
-                      : y > 0 ? std::log1p((bound - 1) * small)
-                              : std::log(bound + (1 - bound) * small);
+        const T y = static_cast<T>(from);
+        const T log = b == 0  ? log_sigmoid(y)
+                      : y > 0 ? std::log1p((bound - 1) * sigmoid(-y))  // near 1
+                              : std::log(bound + (1 - bound) * sigmoid(y));
         to = static_cast<R>(by * log);
     });
 }

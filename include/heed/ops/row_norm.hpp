@@ -11,6 +11,7 @@
 
 #include "../core/half.hpp"
 #include "../core/view.hpp"
+#include "../simd/gates.hpp"
 
 namespace heed::inline HEED_ABI {
 namespace detail {
@@ -28,6 +29,11 @@ void check_row_operand(const char* op, const char* name, const view<X>& x, const
     require_shape(same || !overlap(o, x), op, "o overlaps ", name, " and is not the same view");
 }
 
+template <class T>
+T square(T x) {
+    return x * x;
+}
+
 }  // namespace detail
 
 /// How rms_norm divides: eps stands inside the root; channels of one head, or of all heads of a token together; gain, if
@@ -41,6 +47,7 @@ struct rms {
         : eps(least), across_heads(all_heads), gain(by) {}
 };
 
+/// o = x / sqrt(mean(x^2) + eps).
 template <class X, class O>
 void rms_norm(const X& x, O&& o, const rms& by = {}) {
     static constexpr const char* op = "rms_norm";
@@ -55,25 +62,23 @@ void rms_norm(const X& x, O&& o, const rms& by = {}) {
                   H, " heads");
     require_argument(by.eps >= 0, op, "eps is ", by.eps, ", the least is 0");
     const index_t group = by.across_heads ? H : 1;
-    const index_t B_ = B, H_ = H, N_ = N, E_ = E;
-    for (index_t b = 0; b < B_; ++b)
-        for (index_t first = 0; first < H_; first += group)
-            for (index_t n = 0; n < N_; ++n) {
+    for (index_t b = 0; b < B; ++b)
+        for (index_t first = 0; first < H; first += group)
+            for (index_t n = 0; n < N; ++n) {
                 T sum = 0;
                 for (index_t h = first; h < first + group; ++h)
-                    for (index_t e = 0; e < E_; ++e) {
-                        const auto y = static_cast<T>(in(b, h, n, e));
-                        sum += y * y;
-                    }
-                const T factor = 1 / std::sqrt(sum / static_cast<T>(group * E_) + static_cast<T>(by.eps));
+                    for (index_t e = 0; e < E; ++e) sum += detail::square(static_cast<T>(in(b, h, n, e)));
+                const T factor = 1 / std::sqrt(sum / static_cast<T>(group * E) + static_cast<T>(by.eps));
                 for (index_t h = first; h < first + group; ++h)
-                    for (index_t e = 0; e < E_; ++e) {
-                        const T gain = gains == 0 ? T(1) : static_cast<T>(by.gain[static_cast<std::size_t>((h * E_ + e) % gains)]);
+                    for (index_t e = 0; e < E; ++e) {
+                        const auto i = static_cast<std::size_t>(gains == E ? e : h * E + e);
+                        const T gain = gains == 0 ? T(1) : static_cast<T>(by.gain[i]);
                         out(b, h, n, e) = static_cast<R>(static_cast<T>(in(b, h, n, e)) * factor * gain);
                     }
             }
 }
 
+/// o = x silu(g).
 template <class X, class G, class O>
 void silu_gate(const X& x, const G& g, O&& o) {
     const auto in = as_view(x);
@@ -88,7 +93,7 @@ void silu_gate(const X& x, const G& g, O&& o) {
             for (index_t n = 0; n < out.shape[2]; ++n)
                 for (index_t e = 0; e < out.shape[3]; ++e) {
                     const auto y = static_cast<T>(gate(b, h, n, e));
-                    out(b, h, n, e) = static_cast<R>(static_cast<T>(in(b, h, n, e)) * (y / (1 + std::exp(-y))));
+                    out(b, h, n, e) = static_cast<R>(static_cast<T>(in(b, h, n, e)) * silu(y));
                 }
 }
 

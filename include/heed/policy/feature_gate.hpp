@@ -2,21 +2,10 @@
 #pragma once
 
 #include "../core/view.hpp"
+#include "../simd/gates.hpp"
 #include "feature.hpp"
 
 namespace heed::inline HEED_ABI {
-namespace detail {
-
-/// 1 - e^x for x <= 0, without losing the digits of small x.
-template <class P>
-HEED_INLINE P one_less_exp(const P& x) {
-    using T = typename P::value_type;
-    // e^x = 2^n 2^f: 2^n (2^f - 1) + (2^n - 1), both parts of one sign or the first small.
-    const P y = max(P(-200), x) * P(log2_e<T>), n = round_even(y), f = y - n, power = scale_by_power(P(1), n);
-    return (P(1) - power) - power * (f * exp2_slope(f));
-}
-
-}  // namespace detail
 
 /// Queries as they are, keys 1 - e^x: for keys that are given as logs of gates (HGRN2).
 struct complement_of_gate {
@@ -27,7 +16,7 @@ struct complement_of_gate {
         if (at.query)
             std::copy_n(x, D, y);
         else
-            detail::map_channels(x, D, y, [](const auto& p) { return detail::one_less_exp(p); });
+            detail::map_channels(x, D, y, [](const auto& p) { return -exp_both_nonpositive(p).expm1; });
     }
 };
 
