@@ -1,5 +1,6 @@
-// 10: a layer of linear self-attention learns a line from its prompt [15]. With the weights that training ends with, its
-// answer is one closed form of the prompt; it nears the line as the prompt grows, and misses it when inputs are scaled.
+// 10: a layer of linear self-attention learns a line from its prompt [15]. With the weights that training ends with,
+// its answer is one closed form of the prompt; it nears the line as the prompt grows, and misses it when inputs are
+// scaled.
 #include <cmath>
 #include <cstdio>
 #include <heed/heed.hpp>
@@ -40,8 +41,8 @@ double answer(prompt& p, const std::vector<double>& inverse) {
             for (index_t j = 0; j < D; ++j)
                 q[static_cast<std::size_t>(n * T + i)] += inverse[static_cast<std::size_t>(i * D + j)] * p.at(n, j);
     const auto k = heads(p.e.data(), {1, 1, p.M + 1, T});
-    linear_self_attention(heads(q.data(), {1, 1, p.M + 1, T}), k, slice(k, 3, {D, T}), heads(o.data(), {1, 1, p.M + 1, 1}),
-                          static_cast<double>(p.M));
+    linear_self_attention(heads(q.data(), {1, 1, p.M + 1, T}), k, slice(k, 3, {D, T}),
+                          heads(o.data(), {1, 1, p.M + 1, 1}), static_cast<double>(p.M));
     return o.back();
 }
 

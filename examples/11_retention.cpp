@@ -1,5 +1,5 @@
-// 11: a layer of RetNet [113], over a prompt at once and token by token. What it keeps of the past is one state of fixed size;
-// a copy of it is a snapshot, from which a second continuation starts.
+// 11: a layer of RetNet [113], over a prompt at once and token by token. What it keeps of the past is one state of
+// fixed size; a copy of it is a snapshot, from which a second continuation starts.
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -67,7 +67,8 @@ int main() {
         const auto o = layer(prompt, {n, n + 1}, n, stepped);
         apart = std::max(apart, distance(o, whole.data() + n * H * E));
     }
-    std::printf("token by token: %.2f us a token, which differs by %.1e\n", microseconds(clock::now() - start) / N, apart);
+    std::printf("token by token: %.2f us a token, which differs by %.1e\n", microseconds(clock::now() - start) / N,
+                apart);
 
     // Two continuations of the prompt: the snapshot is taken once, and the second starts from it.
     const state<float> snapshot = s;

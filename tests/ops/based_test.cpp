@@ -21,7 +21,8 @@ tensor<R> weighed(const recurrence_data<float>& x, const Weight& a, bool causal)
                 R weight = 0;
                 for (index_t j = 0; j < (causal ? i + 1 : x.s.N); ++j) {
                     const R w = a(ref::detail::row<R>(x.q.v(), b, h, i), ref::detail::row<R>(x.k.v(), b, g, j));
-                    for (index_t e = 0; e < x.s.E; ++e) sum[static_cast<std::size_t>(e)] += w * static_cast<R>(x.v(b, g, j, e));
+                    for (index_t e = 0; e < x.s.E; ++e)
+                        sum[static_cast<std::size_t>(e)] += w * static_cast<R>(x.v(b, g, j, e));
                     weight += w;
                 }
                 ref::detail::write(o.v(), b, h, i, ref::detail::times(1 / weight, sum));
@@ -29,7 +30,8 @@ tensor<R> weighed(const recurrence_data<float>& x, const Weight& a, bool causal)
     return o;
 }
 template <class Weight>
-testing::AssertionResult is_weighed(const tensor<float>& got, const recurrence_data<float>& x, const Weight& a, bool causal) {
+testing::AssertionResult is_weighed(const tensor<float>& got, const recurrence_data<float>& x, const Weight& a,
+                                    bool causal) {
     return within_rule<float>(got, weighed<float>(x, a, causal), weighed<double>(x, a, causal));
 }
 
@@ -58,7 +60,8 @@ auto based_by_features(bool non_causal, bool normalised) {
 }
 
 TEST(based, is_the_definition) {
-    for (const recurrence_sizes& s : {recurrence_sizes{1, 1, 1, 1, 1, 16, 8}, {2, 4, 2, 2, 37, 7, 9}, {1, 2, 2, 2, 50, 16, 20}}) {
+    for (const recurrence_sizes& s :
+         {recurrence_sizes{1, 1, 1, 1, 1, 16, 8}, {2, 4, 2, 2, 37, 7, 9}, {1, 2, 2, 2, 50, 16, 20}}) {
         SCOPED_TRACE(testing::Message() << s);
         const recurrence_data<float> x(s);
         tensor<float> o({s.B, s.Ho(), s.N, s.E});
@@ -91,11 +94,14 @@ TEST(based, of_short_rows_is_softmax_attention) {
 }
 
 TEST(rebased, is_the_definition) {
-    for (const recurrence_sizes& s : {recurrence_sizes{1, 1, 1, 1, 1, 16, 8}, {2, 4, 2, 2, 37, 7, 9}, {1, 2, 2, 2, 50, 16, 20}}) {
+    for (const recurrence_sizes& s :
+         {recurrence_sizes{1, 1, 1, 1, 1, 16, 8}, {2, 4, 2, 2, 37, 7, 9}, {1, 2, 2, 2, 50, 16, 20}}) {
         SCOPED_TRACE(testing::Message() << s);
         const recurrence_data<float> x(s);
         const auto learned = uniform<float>({1, 1, 4, s.D}, 5, 0.5, 1.5);
-        const auto numbers_of = [&](index_t i) { return std::span<const float>(&learned(0, 0, i, 0), static_cast<std::size_t>(s.D)); };
+        const auto numbers_of = [&](index_t i) {
+            return std::span<const float>(&learned(0, 0, i, 0), static_cast<std::size_t>(s.D));
+        };
         const rebased_features<float> map({numbers_of(0), numbers_of(1)}, {numbers_of(2), numbers_of(3)});
         tensor<float> o({s.B, s.Ho(), s.N, s.E});
         const auto square = [&](const auto& q, const auto& k) {

@@ -10,7 +10,8 @@ using namespace test;
 namespace {
 
 TEST(gateloop, is_the_definition) {
-    for (const recurrence_sizes& s : {recurrence_sizes{1, 1, 1, 1, 0, 8, 8}, {1, 2, 2, 2, 1, 8, 8, 1, 2}, {2, 4, 2, 2, 37, 17, 9}}) {
+    for (const recurrence_sizes& s :
+         {recurrence_sizes{1, 1, 1, 1, 0, 8, 8}, {1, 2, 2, 2, 1, 8, 8, 1, 2}, {2, 4, 2, 2, 37, 17, 9}}) {
         SCOPED_TRACE(testing::Message() << s);
         const recurrence_data<float> x(s);
         tensor<float> o({s.B, s.Ho(), s.N, s.E});
@@ -32,12 +33,14 @@ TEST(gateloop, of_a_constant_is_a_damped_cosine) {
     constexpr double gamma = 0.9, theta = 0.4;
     const recurrence_data<double> x({1, 1, 1, 1, 60, 5, 3});
     tensor<double> o(x.v.shape()), want(x.v.shape());
-    gateloop(x.q, x.k, x.v, o, constant<double>({1, 1, 60, 1}, std::log(gamma)), constant<double>({1, 1, 60, 1}, theta));
+    gateloop(x.q, x.k, x.v, o, constant<double>({1, 1, 60, 1}, std::log(gamma)),
+             constant<double>({1, 1, 60, 1}, theta));
     want.each([&](index_t b, index_t h, index_t t, index_t e) {
         double sum = 0;
         for (index_t s = 0; s <= t; ++s)
             for (index_t d = 0; d < 5; ++d)
-                sum += x.q(b, h, t, d) * x.k(b, h, s, d) * std::pow(gamma, double(t - s)) * std::cos(theta * double(t - s)) * x.v(b, h, s, e);
+                sum += x.q(b, h, t, d) * x.k(b, h, s, d) * std::pow(gamma, double(t - s)) *
+                       std::cos(theta * double(t - s)) * x.v(b, h, s, e);
         want(b, h, t, e) = sum;
     });
     EXPECT_TRUE(all_near(o, want, 1e-12));

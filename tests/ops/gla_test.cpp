@@ -10,8 +10,10 @@ using namespace test;
 
 namespace {
 
-const recurrence_sizes shapes[] = {
-    {1, 1, 1, 1, 0, 8, 8, 1, 1}, {1, 2, 2, 2, 1, 8, 8, 1, 2}, {2, 4, 2, 2, 37, 17, 9, 1, 1}, {1, 2, 2, 2, 65, 16, 32, 1, 2}};
+const recurrence_sizes shapes[] = {{1, 1, 1, 1, 0, 8, 8, 1, 1},
+                                   {1, 2, 2, 2, 1, 8, 8, 1, 2},
+                                   {2, 4, 2, 2, 37, 17, 9, 1, 1},
+                                   {1, 2, 2, 2, 65, 16, 32, 1, 2}};
 
 template <class F>
 void each_shape(F&& f) {
@@ -62,9 +64,8 @@ TEST(gla, one_token_after_the_other) {
     {
         state<float> s(2, 2, 9, 5);
         gla(x.q, x.k, x.v, whole, x.channel);
-        EXPECT_TRUE(goes_on(whole, [&](range n, auto o) {
-            gla(part(x.q, n), part(x.k, n), part(x.v, n), o, part(x.channel, n), s);
-        }));
+        EXPECT_TRUE(goes_on(
+            whole, [&](range n, auto o) { gla(part(x.q, n), part(x.k, n), part(x.v, n), o, part(x.channel, n), s); }));
     }
     {
         state<float> s(2, 2, 9, 5);
@@ -102,7 +103,8 @@ TEST(hgrn2, is_the_definition) {
 }
 
 TEST(hgrn2, keys_keep_the_digits_of_small_gates) {
-    const std::vector<float> g{-1e-30f, -1e-7f, -1e-3f, -0.2f, -0.7f, -3, -50, -std::numeric_limits<float>::infinity(), 0};
+    const std::vector<float> g{-1e-30f, -1e-7f, -1e-3f, -0.2f, -0.7f, -3, -50, -std::numeric_limits<float>::infinity(),
+                               0};
     std::vector<float> k(g.size());
     complement_of_gate{}(g.data(), static_cast<index_t>(g.size()), k.data(), feature_place{});
     for (std::size_t i = 0; i < g.size(); ++i) {
@@ -136,7 +138,9 @@ TEST(lightning_attention, is_the_definition) {
         EXPECT_TRUE(is_recurrence(o, x.q, x.k, x.v, [&](auto real) {
             using R = decltype(real);
             ref::recurrence_options<R> with;
-            with.key_decay = [&](index_t, index_t h, index_t, index_t) { return static_cast<R>(g[static_cast<std::size_t>(h)]); };
+            with.key_decay = [&](index_t, index_t h, index_t, index_t) {
+                return static_cast<R>(g[static_cast<std::size_t>(h)]);
+            };
             with.scale = R(1);
             return with;
         }));
@@ -152,7 +156,7 @@ TEST(log_gates, keeps_its_digits_at_both_ends) {
             log_gates(dense(x.data(), {n}), dense(g.data(), {n}), t, b);
             for (std::size_t i = 0; i < x.size(); ++i) {
                 const long double y = x[i], s = 1 / (1 + std::exp(-y)), no = 1 / (1 + std::exp(y));
-                const long double log = b == 0 ? (y > 0 ? std::log1p(-no) : y - std::log1p(std::exp(y)))
+                const long double log = b == 0  ? (y > 0 ? std::log1p(-no) : y - std::log1p(std::exp(y)))
                                         : y > 0 ? std::log1p(-(1 - b) * no)
                                                 : std::log(b + (1 - b) * s);
                 const double want = static_cast<double>(log / t);

@@ -77,9 +77,13 @@ TEST(in_context, the_preconditioner_is_an_inverse) {
             }
             EXPECT_NEAR(sum, i == j, 1e-12);
         }
-    refuses<argument_error>([&] { trained(diagonal({1, -8, 1, 1}), 7); },
-                            "trained_preconditioner: lambda is not positive definite: pivot 1 is");
-    refuses<argument_error>([&] { trained(lambda, 0); }, "trained_preconditioner: prompts have 0 tokens, the least is 1");
+    refuses<argument_error>(
+        [&] {
+            trained(diagonal({1, -8, 1, 1}), 7);
+        },
+        "trained_preconditioner: lambda is not positive definite: pivot 1 is");
+    refuses<argument_error>([&] { trained(lambda, 0); },
+                            "trained_preconditioner: prompts have 0 tokens, the least is 1");
 }
 
 TEST(in_context, of_long_prompts_finds_the_line) {

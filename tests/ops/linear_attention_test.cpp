@@ -39,8 +39,10 @@ constexpr auto exponential = [](auto x) {
 };
 
 TEST(linear_attention, is_the_definition) {
-    for (const recurrence_sizes& s :
-         {recurrence_sizes{1, 1, 1, 1, 0, 8, 8}, {1, 2, 2, 2, 1, 8, 8}, {2, 4, 2, 2, 37, 17, 9}, {1, 2, 2, 2, 33, 3, 20}}) {
+    for (const recurrence_sizes& s : {recurrence_sizes{1, 1, 1, 1, 0, 8, 8},
+                                      {1, 2, 2, 2, 1, 8, 8},
+                                      {2, 4, 2, 2, 37, 17, 9},
+                                      {1, 2, 2, 2, 33, 3, 20}}) {
         SCOPED_TRACE(testing::Message() << s);
         const recurrence_data<float> x(s);
         tensor<float> o({s.B, s.Ho(), s.N, s.E});
@@ -61,7 +63,8 @@ TEST(linear_attention, one_token_after_the_other) {
     tensor<float> whole({2, 4, 37, 5});
     linear_attention(x.q, x.k, x.v, whole);
     state<float> s(2, 2, 9, 5);
-    EXPECT_TRUE(goes_on(whole, [&](range n, auto o) { linear_attention(part(x.q, n), part(x.k, n), part(x.v, n), o, s); }));
+    EXPECT_TRUE(
+        goes_on(whole, [&](range n, auto o) { linear_attention(part(x.q, n), part(x.k, n), part(x.v, n), o, s); }));
 }
 
 TEST(linear_attention, the_last_row_sees_what_non_causal_rows_see) {
@@ -98,7 +101,8 @@ TEST(cosformer, is_relu_attention_that_prefers_near_keys) {
                 double weight = 0;
                 for (index_t j = 0; j < (causal ? i + 1 : N); ++j) {
                     double w = 0;
-                    for (index_t d = 0; d < 7; ++d) w += std::max(x.q(0, h, i, d), 0.0f) * std::max(x.k(0, h, j, d), 0.0f);
+                    for (index_t d = 0; d < 7; ++d)
+                        w += std::max(x.q(0, h, i, d), 0.0f) * std::max(x.k(0, h, j, d), 0.0f);
                     w *= std::cos(std::numbers::pi / 2 * static_cast<double>(i - j) / length);
                     for (index_t e = 0; e < 5; ++e) sum[static_cast<std::size_t>(e)] += w * x.v(0, h, j, e);
                     weight += w;

@@ -14,15 +14,18 @@ auto defined(double limit_of_gamma = -1) {
         using R = decltype(real);
         ref::recurrence_options<R> with;
         with.key_decay = [=](index_t, index_t h, index_t, index_t) {
-            return limit_of_gamma >= 0 ? std::log(static_cast<R>(limit_of_gamma)) : std::log1p(-std::exp2(R(-5) - static_cast<R>(h)));
+            return limit_of_gamma >= 0 ? std::log(static_cast<R>(limit_of_gamma))
+                                       : std::log1p(-std::exp2(R(-5) - static_cast<R>(h)));
         };
         return with;
     };
 }
 
 TEST(retention, is_the_definition) {
-    for (const recurrence_sizes& s :
-         {recurrence_sizes{1, 1, 1, 1, 0, 8, 8}, {1, 3, 3, 3, 1, 8, 16}, {2, 4, 2, 2, 67, 17, 9}, {1, 2, 2, 2, 65, 16, 32}}) {
+    for (const recurrence_sizes& s : {recurrence_sizes{1, 1, 1, 1, 0, 8, 8},
+                                      {1, 3, 3, 3, 1, 8, 16},
+                                      {2, 4, 2, 2, 67, 17, 9},
+                                      {1, 2, 2, 2, 65, 16, 32}}) {
         SCOPED_TRACE(testing::Message() << s);
         const recurrence_data<float> x(s);
         tensor<float> o({s.B, s.Ho(), s.N, s.E}), p(o.shape());
@@ -46,7 +49,8 @@ TEST(retention, one_token_after_the_other) {
 TEST(retention, gammas_are_exact_and_heads_may_be_cut) {
     const recurrence_data<float> x({1, 4, 4, 4, 50, 9, 5});
     tensor<float> whole(x.v.shape()), cut({1, 2, 50, 5});
-    for (index_t h = 0; h < 16; ++h) EXPECT_NEAR(std::exp(retention_decay{}.log(h)), 1 - std::pow(2.0, -5 - double(h)), 1e-15);
+    for (index_t h = 0; h < 16; ++h)
+        EXPECT_NEAR(std::exp(retention_decay{}.log(h)), 1 - std::pow(2.0, -5 - double(h)), 1e-15);
     EXPECT_NEAR(std::log(0.5) / retention_decay{}.log(0), 21.8, 0.1) << "the half-life of head 0";
     retention(x.q, x.k, x.v, whole);
     const auto last = [](const tensor<float>& t) { return slice(t.v(), 1, {2, 4}); };
@@ -103,7 +107,8 @@ TEST(rms_norm, of_heads_and_across_them) {
             double sum = 0;
             for (index_t g = across ? 0 : h; g < (across ? 3 : h + 1); ++g)
                 for (index_t c = 0; c < 5; ++c) sum += std::pow(double(x(b, g, n, c)), 2);
-            want(b, h, n, e) = static_cast<float>(x(b, h, n, e) / std::sqrt(sum / (across ? 15 : 5) + 1e-3) * double(e + 1));
+            want(b, h, n, e) =
+                static_cast<float>(x(b, h, n, e) / std::sqrt(sum / (across ? 15 : 5) + 1e-3) * double(e + 1));
         });
         EXPECT_TRUE(all_near(o, want, 1e-5));
     }
@@ -111,10 +116,16 @@ TEST(rms_norm, of_heads_and_across_them) {
     rms_norm(x, o);
     rms_norm(same, same);
     EXPECT_TRUE(same_values(same, o));
-    refuses<shape_error>([&] { rms_norm(x, tensor<float>({2, 3, 7, 4})); },
-                         "rms_norm: channel extent of o is 4, of x 5");
-    refuses<shape_error>([&] { rms_norm(x, o, rms{0, false, std::span(gain).first(4)}); },
-                         "rms_norm: there are 4 gains, rows have 5 channels in 3 heads");
+    refuses<shape_error>(
+        [&] {
+            rms_norm(x, tensor<float>({2, 3, 7, 4}));
+        },
+        "rms_norm: channel extent of o is 4, of x 5");
+    refuses<shape_error>(
+        [&] {
+            rms_norm(x, o, rms{0, false, std::span(gain).first(4)});
+        },
+        "rms_norm: there are 4 gains, rows have 5 channels in 3 heads");
     refuses<argument_error>([&] { rms_norm(x, o, rms{-1}); }, "rms_norm: eps is -1, the least is 0");
 }
 
@@ -126,10 +137,15 @@ TEST(silu_gate, multiplies) {
         const double y = g(b, h, n, e), want = x(b, h, n, e) * y / (1 + std::exp(-y));
         ASSERT_NEAR(o(b, h, n, e), want, 1e-6 * std::abs(want) + 1e-12);
     });
-    refuses<shape_error>([&] { silu_gate(x, tensor<float>({2, 3, 6, 5}), o); }, "silu_gate: token extent of o is 7, of g 6");
+    refuses<shape_error>(
+        [&] {
+            silu_gate(x, tensor<float>({2, 3, 6, 5}), o);
+        },
+        "silu_gate: token extent of o is 7, of g 6");
 }
 
-/// What is left of a row after the norm does not depend on factors of the row: the stabilisers of other codes are invisible.
+/// What is left of a row after the norm does not depend on factors of the row: the stabilisers of other codes are
+/// invisible.
 TEST(retention, factors_of_rows_vanish_in_the_norm) {
     const recurrence_data<double> x({1, 2, 2, 2, 30, 12, 5});
     auto q = x.q;

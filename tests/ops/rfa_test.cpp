@@ -23,7 +23,8 @@ std::vector<R> fourier(const view<const float, 3>& w, const std::vector<R>& x, i
     std::vector<R> y(static_cast<std::size_t>(2 * w.shape[2]));
     for (index_t i = 0; i < w.shape[2]; ++i) {
         R sum = 0;
-        for (index_t d = 0; d < w.shape[1]; ++d) sum += x[static_cast<std::size_t>(d)] / length * static_cast<R>(w(h, d, i));
+        for (index_t d = 0; d < w.shape[1]; ++d)
+            sum += x[static_cast<std::size_t>(d)] / length * static_cast<R>(w(h, d, i));
         y[static_cast<std::size_t>(i)] = std::sin(sum);
         y[static_cast<std::size_t>(w.shape[2] + i)] = std::cos(sum);
     }
@@ -93,8 +94,11 @@ TEST(gated_rfa, is_the_definition) {
     EXPECT_TRUE(goes_on(o, [&](range n, auto to) {
         gated_rfa(part(x.q, n), part(x.k, n), part(x.v, n), to, w, part_of_numbers(x.token, n), s);
     }));
-    refuses<shape_error>([&] { sentential_rfa(x.q, x.k, x.v, o, w, numbers(c), part_of_numbers(x.token, {0, 3})); },
-                         "recurrence: gates of keys have 3 tokens, k has 37");
+    refuses<shape_error>(
+        [&] {
+            sentential_rfa(x.q, x.k, x.v, o, w, numbers(c), part_of_numbers(x.token, {0, 3}));
+        },
+        "recurrence: gates of keys have 3 tokens, k has 37");
 }
 
 TEST(gated_rfa, of_packed_sequences_takes_the_gates_of_their_tokens) {
@@ -139,8 +143,7 @@ TEST(sentence_gates, shut_at_the_ends_sentences_are_apart) {
     for (index_t b = 0; b < 2; ++b) t.at(b, 9) = 1;
     t.gates(constant<float>({2, 2, N, 1}, -std::numeric_limits<double>::infinity()));
     rfa(t.x.q, t.x.k, t.x.v, t.o, t.w, token_decay{numbers(t.c)});
-    for (range n : {first, second})
-        rfa(part(t.x.q, n), part(t.x.k, n), part(t.x.v, n), slice(t.p.v(), 2, n), t.w);
+    for (range n : {first, second}) rfa(part(t.x.q, n), part(t.x.k, n), part(t.x.v, n), slice(t.p.v(), 2, n), t.w);
     EXPECT_TRUE(all_near(t.o, t.p, 1e-6));
 }
 
@@ -152,7 +155,8 @@ TEST(sentence_gates, act_after_the_end_and_go_on) {
         for (index_t n = 0; n < N; ++n) {
             const bool after = n == 5 + b || n == 21;
             ASSERT_EQ(t.c(b, 1, n, 0), after ? t.x.token(b, 1, n - 1, 0) : 0) << n;
-            const float recent = n <= 4 + b ? -std::numeric_limits<float>::infinity() : t.x.token(b, 1, n <= 20 ? 4 + b : 20, 0);
+            const float recent =
+                n <= 4 + b ? -std::numeric_limits<float>::infinity() : t.x.token(b, 1, n <= 20 ? 4 + b : 20, 0);
             ASSERT_EQ(t.last(b, 1, n, 0), recent) << n;
         }
     auto c = t.c, last = t.last;
@@ -163,8 +167,11 @@ TEST(sentence_gates, act_after_the_end_and_go_on) {
                        dense(carried.data(), {2, 2, 2}));
     EXPECT_TRUE(same_values(c, t.c));
     EXPECT_TRUE(same_values(last, t.last));
-    refuses<shape_error>([&] { sentence_gates(numbers(t.x.token), slice(t.at, 1, {0, 3}), t.of(c), t.of(last)); },
-                         "sentence_gates: ends are of (2, 3) tokens, g of (2, 37)");
+    refuses<shape_error>(
+        [&] {
+            sentence_gates(numbers(t.x.token), slice(t.at, 1, {0, 3}), t.of(c), t.of(last));
+        },
+        "sentence_gates: ends are of (2, 3) tokens, g of (2, 37)");
 }
 
 TEST(rfa, of_constant_values_is_that_value_where_the_floor_is_not_met) {

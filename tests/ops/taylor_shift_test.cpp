@@ -16,8 +16,12 @@ struct operands {
     tensor<float> q, k, v, qn, kn, o;
     std::vector<float> tau;
     operands(index_t B, index_t H, index_t N, index_t D, index_t E)
-        : q(normal<float>({B, H, N, D}, 1)), k(normal<float>({B, H, N, D}, 2)), v(normal<float>({B, H, N, E}, 3)),
-          qn(q.shape()), kn(k.shape()), o(v.shape()) {
+        : q(normal<float>({B, H, N, D}, 1)),
+          k(normal<float>({B, H, N, D}, 2)),
+          v(normal<float>({B, H, N, E}, 3)),
+          qn(q.shape()),
+          kn(k.shape()),
+          o(v.shape()) {
         for (index_t h = 0; h < H; ++h) tau.push_back(1.0f + 0.5f * static_cast<float>(h));
     }
     void prepare() {
@@ -47,9 +51,8 @@ TEST(taylor_shift, both_forms_are_the_definition) {
         causal_taylor_shift(x.qn, x.kn, x.v, x.o);
         EXPECT_TRUE(x.holds(false, true));
         state<float> s(2, 2, taylor_features{}.width(D), E);
-        EXPECT_TRUE(goes_on(x.o, [&](range n, auto to) {
-            causal_taylor_shift(part(x.qn, n), part(x.kn, n), part(x.v, n), to, s);
-        }));
+        EXPECT_TRUE(goes_on(
+            x.o, [&](range n, auto to) { causal_taylor_shift(part(x.qn, n), part(x.kn, n), part(x.v, n), to, s); }));
     }
 }
 
@@ -73,8 +76,10 @@ TEST(taylor_shift, of_constant_values_is_sqrt_n_over_d_of_it) {
 TEST(taylor_shift, of_a_temperature_of_0_or_rows_of_0_is_the_mean) {
     for (bool rows : {false, true}) {
         operands x(1, 2, 20, 8, 5);
-        if (rows) x.q = constant<float>(x.q.shape(), 0);
-        else x.tau = {0, 0};
+        if (rows)
+            x.q = constant<float>(x.q.shape(), 0);
+        else
+            x.tau = {0, 0};
         x.prepare();
         tensor<float> mean(x.o.shape());
         mean.each([&](index_t b, index_t h, index_t n, index_t e) {

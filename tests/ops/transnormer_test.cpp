@@ -42,7 +42,8 @@ TEST(norm_attention, one_token_after_the_other_and_in_chunks) {
     tensor<float> whole(x.v.shape()), o(x.v.shape());
     norm_attention(x.q, x.k, x.v, whole);
     state<float> s(2, 3, D, E);
-    EXPECT_TRUE(goes_on(whole, [&](range n, auto to) { norm_attention(part(x.q, n), part(x.k, n), part(x.v, n), to, s); }, 2e-5));
+    EXPECT_TRUE(goes_on(
+        whole, [&](range n, auto to) { norm_attention(part(x.q, n), part(x.k, n), part(x.v, n), to, s); }, 2e-5));
     norm_attention(x.q, x.k, x.v, o, chunked{16});
     EXPECT_TRUE(all_near(o, whole, 2e-5));
     norm_attention(x.q, x.k, x.v, o, parallel{});

@@ -69,7 +69,8 @@ void taylor_is_a_polynomial(double tolerance) {
         const auto q = row_of<T>(D, 1), k = row_of<T>(D, 2);
         const auto check = [&](const taylor_features& map, double factor) {
             const double s = factor * dot(q, k), want = map.c0 + map.c1 * s + map.c2 * s * s;
-            const double size = map.c0 + map.c1 * std::abs(factor) * dot(q, q) + map.c2 * std::pow(factor * dot(q, q), 2);
+            const double size =
+                map.c0 + map.c1 * std::abs(factor) * dot(q, q) + map.c2 * std::pow(factor * dot(q, q), 2);
             EXPECT_NEAR(dot(mapped(map, q, query()), mapped(map, k)), want, tolerance * (1 + size)) << "width " << D;
         };
         check(taylor_features{}, 1 / std::sqrt(static_cast<double>(D)));
@@ -82,8 +83,8 @@ TEST(features, taylor_is_a_polynomial_double) { taylor_is_a_polynomial<double>(1
 
 TEST(features, rebased_is_a_square_of_what_was_normalised) {
     for (index_t D : widths) {
-        const auto q = row_of<double>(D, 1), k = row_of<double>(D, 2), gamma = row_of<double>(D, 3), beta = row_of<double>(D, 4),
-                   gamma2 = row_of<double>(D, 5);
+        const auto q = row_of<double>(D, 1), k = row_of<double>(D, 2), gamma = row_of<double>(D, 3),
+                   beta = row_of<double>(D, 4), gamma2 = row_of<double>(D, 5);
         const auto normed = [&](const std::vector<double>& x, const std::vector<double>& g) {
             double mean = 0, spread = 0;
             for (double one : x) mean += one / static_cast<double>(D);
@@ -101,8 +102,11 @@ TEST(features, rebased_is_a_square_of_what_was_normalised) {
     const rebased_features<float> bad{std::span(short_one), std::span(right)};
     refuses<shape_error>([&] { bad.check("recurrence", 5); },
                          "recurrence: rebased_features has 4 numbers of gamma, q has width 5");
-    refuses<argument_error>([&] { (taylor_features{1, 1, -1, 1}.check("recurrence", 5)); },
-                            "recurrence: taylor_features has a coefficient of -1, the least is 0");
+    refuses<argument_error>(
+        [&] {
+            (taylor_features{1, 1, -1, 1}.check("recurrence", 5));
+        },
+        "recurrence: taylor_features has a coefficient of -1, the least is 0");
 }
 
 TEST(features, random_ones_are_unbiased_estimates) {
@@ -162,7 +166,8 @@ TEST(features, orthogonal_directions_are_orthogonal_in_groups) {
         for (index_t i = 0; i < m; ++i)
             for (index_t j = i / D * D; j <= i; ++j) {
                 double sum = 0, length = 0;
-                for (index_t d = 0; d < D; ++d) sum += double(a(h, d, i)) * a(h, d, j), length += double(n(h, d, i)) * n(h, d, i);
+                for (index_t d = 0; d < D; ++d)
+                    sum += double(a(h, d, i)) * a(h, d, j), length += double(n(h, d, i)) * n(h, d, i);
                 EXPECT_NEAR(sum, i == j ? length : 0, 2e-6 * length + 1e-5) << i << " " << j;
             }
 }

@@ -20,7 +20,8 @@ void check(double reach, double bound) {
         for (std::size_t l = 0; l < P::size; ++l) {
             const double spread = i % 3 == 0 ? reach : i % 3 == 1 ? 10 : std::exp2(-30 * r.uniform(2 * (i + l) + 1));
             x[l] = static_cast<T>(spread * (2 * r.uniform(2 * (i + l)) - 1));
-            if (i % 5 == 0) x[l] = static_cast<T>(std::round(double(x[l])) * std::numbers::pi / 4);  // near the edges of quarters
+            if (i % 5 == 0)
+                x[l] = static_cast<T>(std::round(double(x[l])) * std::numbers::pi / 4);  // near the edges of quarters
             if (std::abs(double(x[l])) > reach) x[l] = static_cast<T>(reach);
         }
         const auto both = sin_cos(load<P>(x));

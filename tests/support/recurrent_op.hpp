@@ -17,8 +17,8 @@ testing::AssertionResult is_recurrence(const tensor<T>& got, const tensor<T>& q,
     return within_rule<T>(got, naive, exact);
 }
 
-/// run(tokens, o) on pieces of a sequence of N tokens, one after the other, with a state of its own to go on from, gives
-/// `whole`, to within `by`.
+/// run(tokens, o) on pieces of a sequence of N tokens, one after the other, with a state of its own to go on from,
+/// gives `whole`, to within `by`.
 template <class T, class Run>
 testing::AssertionResult goes_on(const tensor<T>& whole, const Run& run, double by = 1e-5,
                                  std::vector<index_t> cuts = {0, 1, 2, 3, 20, 21}) {

@@ -15,8 +15,8 @@
 
 namespace heed::inline HEED_ABI {
 
-/// q (B, Hq, N, D), k (B, Hk, N, D), v (B, Hv, N, E), o (B, max(Hq, Hk, Hv), N, E), g (B, heads, N). Policies of recurrence but
-/// a decay.
+/// q (B, Hq, N, D), k (B, Hk, N, D), v (B, Hv, N, E), o (B, max(Hq, Hk, Hv), N, E), g (B, heads, N). Policies of
+/// recurrence but a decay.
 template <class A = default_arch, class Q, class K, class V, class O, class S, class... P>
 void simple_gla(const Q& q, const K& k, const V& v, O&& o, const view<S, 3>& g, P&&... policies) {
     recurrence<A>(q, k, v, o, token_decay{g}, policies...);
@@ -28,8 +28,8 @@ void gla(const Q& q, const K& k, const V& v, O&& o, const G& g, P&&... policies)
     recurrence<A>(q, k, v, o, channel_decay{as_view(g)}, policies...);
 }
 
-/// Keys are what the gates let in, 1 - e^g, so there are none to give: q (B, Hq, N, D), v (B, Hv, N, E), g (B, Hg, N, D), Hg a
-/// number of heads that recurrence takes for k. A lower bound b of forget gates is log_gates(x, g, 1, b).
+/// Keys are what the gates let in, 1 - e^g, so there are none to give: q (B, Hq, N, D), v (B, Hv, N, E), g (B, Hg, N,
+/// D), Hg a number of heads that recurrence takes for k. A lower bound b of forget gates is log_gates(x, g, 1, b).
 template <class A = default_arch, class Q, class V, class O, class G, class... P>
 void hgrn2(const Q& q, const V& v, O&& o, const G& g, P&&... policies) {
     recurrence<A>(q, g, v, o, channel_decay{as_view(g)}, complement_of_gate{}, policies...);

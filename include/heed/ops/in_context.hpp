@@ -1,28 +1,30 @@
 // In-context linear regression by one layer of linear self-attention [15].
 //
 //   prompt: rows (x_i, y_i), i < M, then (x, 0)     f(e)_t = e_t + (1 / M) sum_j (w_kq e_t . e_j) w_pv e_j
-// Trained on x ~ N(0, Lambda) and M tokens, w_kq = s^-1 diag(G^-1, 0) and w_pv = s diag(0, 1): the last output of the last row is
+// Trained on x ~ N(0, Lambda) and M tokens, w_kq = s^-1 diag(G^-1, 0) and w_pv = s diag(0, 1): the last output of the
+// last row is
 //   y = x^T G^-1 (1 / M) sum_j y_j x_j,     G = (1 + 1/M) Lambda + tr(Lambda) / M I,   s = tr(G^-2)^(1/4)
 // Cost: D^2 a token. Zhang et al., arXiv:2306.09927.
 #pragma once
 
 #include <vector>
 
-#include "../policy/score.hpp"
 #include "../engine/recurrence.hpp"
+#include "../policy/score.hpp"
 
 namespace heed::inline HEED_ABI {
 
-/// sum_j (q_t.k_j) v_j / rho for every t: non-causal linear attention as it is. For queries w_kq e, keys e and values w_pv e,
-/// o is what the layer adds to e. q, k (B, H, N, D), v and o (B, H, N, E). Policies of recurrence but order and scale.
+/// sum_j (q_t.k_j) v_j / rho for every t: non-causal linear attention as it is. For queries w_kq e, keys e and values
+/// w_pv e, o is what the layer adds to e. q, k (B, H, N, D), v and o (B, H, N, E). Policies of recurrence but order and
+/// scale.
 template <class A = default_arch, class Q, class K, class V, class O, class... P>
 void linear_self_attention(const Q& q, const K& k, const V& v, O&& o, double rho, P&&... policies) {
     require_argument(rho > 0, "linear_self_attention", "rho is ", rho, ", must be above 0");
     recurrence<A>(q, k, v, o, non_causal{}, scale{1 / rho}, policies...);
 }
 
-/// G^-1 (D, D) of what training on covariance lambda (D, D), symmetric and positive definite, and prompts of M tokens ends with:
-/// the queries of such a layer are G^-1 x, s cancels. By Gauss-Jordan elimination.
+/// G^-1 (D, D) of what training on covariance lambda (D, D), symmetric and positive definite, and prompts of M tokens
+/// ends with: the queries of such a layer are G^-1 x, s cancels. By Gauss-Jordan elimination.
 inline std::vector<double> trained_preconditioner(view<const double, 2> lambda, index_t M) {
     static constexpr const char* op = "trained_preconditioner";
     const index_t D = lambda.shape[0];

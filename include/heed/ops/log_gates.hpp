@@ -1,6 +1,7 @@
 // Logs of forget gates from their logits, as decays want them.
 //
-//   g = log(b + (1 - b) sigmoid(x)) / t      t = 16 in GLA (arXiv:2312.06635), b a lower bound in HGRN2 (arXiv:2404.07904)
+//   g = log(b + (1 - b) sigmoid(x)) / t      t = 16 in GLA (arXiv:2312.06635), b a lower bound in HGRN2
+//   (arXiv:2404.07904)
 // x, g: views of one shape and any rank; g may be x. No digits are lost where a gate is near 1.
 #pragma once
 
@@ -44,7 +45,8 @@ void log_gates(const X& x, G&& g, double t = 1, double b = 0) {
     require_argument(t > 0, op, "t is ", t, ", must be above 0");
     require_argument(b >= 0 && b < 1, op, "the bound is ", b, ", must be in [0, 1)");
     for (std::size_t a = 0; a < decltype(in)::rank; ++a)
-        require_shape(in.shape[a] == out.shape[a], op, "g has extent ", out.shape[a], " on axis ", a, ", x has ", in.shape[a]);
+        require_shape(in.shape[a] == out.shape[a], op, "g has extent ", out.shape[a], " on axis ", a, ", x has ",
+                      in.shape[a]);
     const auto bound = static_cast<T>(b), by = static_cast<T>(1 / t);
     detail::each_pair(in, out, [&](const S& from, R& to) {
         const T y = static_cast<T>(from);

@@ -21,7 +21,8 @@ template <class X, class O>
 void check_row_operand(const char* op, const char* name, const view<X>& x, const view<O>& o) {
     constexpr const char* axes[] = {"batch", "head", "token", "channel"};
     for (std::size_t a = 0; a < 4; ++a) {
-        require_shape(x.shape[a] == o.shape[a], op, axes[a], " extent of o is ", o.shape[a], ", of ", name, " ", x.shape[a]);
+        require_shape(x.shape[a] == o.shape[a], op, axes[a], " extent of o is ", o.shape[a], ", of ", name, " ",
+                      x.shape[a]);
         require_shape(o.shape[a] <= 1 || o.strides[a] != 0, op, axes[a], " stride of o is 0");
     }
     const bool same = static_cast<const void*>(x.data) == static_cast<const void*>(o.data) && x.strides == o.strides &&
@@ -36,8 +37,8 @@ T square(T x) {
 
 }  // namespace detail
 
-/// How rms_norm divides: eps stands inside the root; channels of one head, or of all heads of a token together; gain, if
-/// given, of E numbers or H E.
+/// How rms_norm divides: eps stands inside the root; channels of one head, or of all heads of a token together; gain,
+/// if given, of E numbers or H E.
 struct rms {
     double eps = 1e-6;
     bool across_heads = false;
@@ -58,8 +59,8 @@ void rms_norm(const X& x, O&& o, const rms& by = {}) {
     detail::check_row_operand(op, "x", in, out);
     const auto [B, H, N, E] = out.shape;
     const auto gains = static_cast<index_t>(by.gain.size());
-    require_shape(gains == 0 || gains == E || gains == H * E, op, "there are ", gains, " gains, rows have ", E, " channels in ",
-                  H, " heads");
+    require_shape(gains == 0 || gains == E || gains == H * E, op, "there are ", gains, " gains, rows have ", E,
+                  " channels in ", H, " heads");
     require_argument(by.eps >= 0, op, "eps is ", by.eps, ", the least is 0");
     const index_t group = by.across_heads ? H : 1;
     for (index_t b = 0; b < B; ++b)

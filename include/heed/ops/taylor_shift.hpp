@@ -35,8 +35,8 @@ struct sized_sum_of_keys {
     }
 };
 
-/// Lengths from which the efficient form has less arithmetic: 4 (E + 1) per feature against 2 (D + E) and the logarithm and
-/// the exponential per key. (The paper's count, of D^2 features, crosses at D^2 + D + 3/4.)
+/// Lengths from which the efficient form has less arithmetic: 4 (E + 1) per feature against 2 (D + E) and the logarithm
+/// and the exponential per key. (The paper's count, of D^2 features, crosses at D^2 + D + 3/4.)
 constexpr index_t taylor_shift_crossover(index_t D, index_t E) {
     const index_t features = 1 + D + D * (D + 1) / 2;
     return 4 * features * (E + 1) / (2 * (D + E) + 32);
@@ -44,16 +44,16 @@ constexpr index_t taylor_shift_crossover(index_t D, index_t E) {
 
 enum class taylor_form { fastest, direct, efficient };
 
-/// q (B, H, N, D), k (B, G, N, D), v (B, G, N, E), o (B, H, N, E), all of one N. Every row sees every key. `sized` asks for
-/// the factor sqrt(N / D). Policies: on{...}.
+/// q (B, H, N, D), k (B, G, M, D), v (B, G, M, E), o (B, H, N, E); the efficient form wants M = N. Every row sees every
+/// key. `sized` asks for the factor sqrt(M / D). Policies: on{...}.
 template <class A = default_arch, class Q, class K, class V, class O, class... P>
 void taylor_shift(const Q& q, const K& k, const V& v, O&& o, bool sized = true, taylor_form form = taylor_form::fastest,
                   const P&... policies) {
     const auto to = as_view(o);
-    const index_t D = as_view(q).shape[3], N = as_view(k).shape[2];
-    const double size = sized && D > 0 ? std::sqrt(static_cast<double>(N) / static_cast<double>(D)) : 1.0;
+    const index_t N = as_view(q).shape[2], D = as_view(q).shape[3], M = as_view(k).shape[2];
+    const double size = sized && D > 0 ? std::sqrt(static_cast<double>(M) / static_cast<double>(D)) : 1.0;
     if (form == taylor_form::fastest)
-        form = N > taylor_shift_crossover(D, to.shape[3]) ? taylor_form::efficient : taylor_form::direct;
+        form = N == M && N > taylor_shift_crossover(D, to.shape[3]) ? taylor_form::efficient : taylor_form::direct;
     if (form == taylor_form::efficient) {
         recurrence<A>(q, k, v, to, taylor_features{1}, sized_sum_of_keys{size}, non_causal{}, policies...);
         return;

@@ -24,7 +24,8 @@ void unit_rows(const X& x, O&& o, std::span<const float> f = {}) {
                 for (index_t d = 0; d < out.shape[3]; ++d) sum += detail::square(static_cast<T>(in(b, h, n, d)));
                 const T factor = f.empty() ? T(1) : static_cast<T>(f[static_cast<std::size_t>(h)]);
                 const T by = sum == 0 ? T(0) : factor / std::sqrt(sum);
-                for (index_t d = 0; d < out.shape[3]; ++d) out(b, h, n, d) = static_cast<R>(static_cast<T>(in(b, h, n, d)) * by);
+                for (index_t d = 0; d < out.shape[3]; ++d)
+                    out(b, h, n, d) = static_cast<R>(static_cast<T>(in(b, h, n, d)) * by);
             }
 }
 

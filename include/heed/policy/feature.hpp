@@ -1,9 +1,11 @@
-// Feature maps: phi applied to the rows of q and k, so that phi(q).phi(k) stands in for a kernel of q and k. A map is a type
+// Feature maps: phi applied to the rows of q and k, so that phi(q).phi(k) stands in for a kernel of q and k. A map is a
+// type
 //
-//   static or not: index_t width(index_t D) const               the width of phi(x), which is the state's number of rows
-//   template <class T> void operator()(const T* x, index_t D, T* y, const feature_place& at) const
-// and, where it has parameters, check(op, D) or check(op, shape of q, shape of k). With a map the default scale of a recurrence
-// is 1. Here are the maps channel by channel; products of channels are in feature_power.hpp, random ones in feature_random.hpp.
+//   static or not: index_t width(index_t D) const               the width of phi(x), which is the state's number of
+//   rows template <class T> void operator()(const T* x, index_t D, T* y, const feature_place& at) const
+// and, where it has parameters, check(op, D) or check(op, shape of q, shape of k). With a map the default scale of a
+// recurrence is 1. Here are the maps channel by channel; products of channels are in feature_power.hpp, random ones in
+// feature_random.hpp.
 #pragma once
 
 #include <cmath>
@@ -15,8 +17,8 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Whose row is mapped: batch entry (or packed sequence), head, token of N, and whether it is a query or a key; `token` is
-/// its number in the batch entry, which n is but for packed sequences.
+/// Whose row is mapped: batch entry (or packed sequence), head, token of N, and whether it is a query or a key; `token`
+/// is its number in the batch entry, which n is but for packed sequences.
 struct feature_place {
     index_t b = 0, h = 0, n = 0, N = 0;
     bool query = false;
@@ -99,9 +101,9 @@ struct relu_features : detail::channel_map<detail::relu_of> {};
 /// phi(x) = e^x.
 struct exp_features : detail::channel_map<detail::exp_of> {};
 
-/// phi(x) = [relu(x) cos a, relu(x) sin a], a = pi/2 position / length: a kernel relu(q).relu(k) cos(pi/2 (i - j) / length),
-/// which prefers near keys (cosFormer, Qin et al., arXiv:2202.08791). Positions are first, first + 1, ..., all apart by at
-/// most `length`: beyond, weights turn negative.
+/// phi(x) = [relu(x) cos a, relu(x) sin a], a = pi/2 position / length: a kernel relu(q).relu(k) cos(pi/2 (i - j) /
+/// length), which prefers near keys (cosFormer, Qin et al., arXiv:2202.08791). Positions are first, first + 1, ..., all
+/// apart by at most `length`: beyond, weights turn negative.
 struct cosformer_features {
     using role = roles::features;
     index_t length, first;
@@ -113,8 +115,8 @@ struct cosformer_features {
     void operator()(const T* x, index_t D, T* y, const feature_place& at) const {
         const double angle = std::numbers::pi / 2 * static_cast<double>(first + at.n) / static_cast<double>(length);
         const auto c = static_cast<T>(std::cos(angle)), s = static_cast<T>(std::sin(angle));
-        detail::map_channels(x, D, y, [c](const auto& p) { return detail::relu_of{}(p) * c; });
-        detail::map_channels(x, D, y + D, [s](const auto& p) { return detail::relu_of{}(p) * s; });
+        detail::map_channels(x, D, y, [c](const auto& p) { return detail::relu_of{}(p)*c; });
+        detail::map_channels(x, D, y + D, [s](const auto& p) { return detail::relu_of{}(p)*s; });
     }
     void check(const char* op, index_t) const {
         require_argument(length >= 1, op, "cosformer_features has length ", length, ", the least is 1");

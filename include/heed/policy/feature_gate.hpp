@@ -40,7 +40,8 @@ struct gated_features {
         if constexpr (requires { map.check(op, q[3]); }) map.check(op, q[3]);
         if constexpr (requires { map.check(op, q, k); }) map.check(op, q, k);
         require_shape(g.shape[0] == k[0], op, "gates of keys have batch ", g.shape[0], ", k has ", k[0]);
-        require_shape(g.shape[1] == 1 || g.shape[1] == k[1], op, "gates of keys have ", g.shape[1], " heads, k has ", k[1]);
+        require_shape(g.shape[1] == 1 || g.shape[1] == k[1], op, "gates of keys have ", g.shape[1], " heads, k has ",
+                      k[1]);
         require_shape(g.shape[2] == k[2], op, "gates of keys have ", g.shape[2], " tokens, k has ", k[2]);
     }
 };

@@ -1,8 +1,8 @@
-// Feature maps of products of channels: polynomials of q.k of degree 2. Products x_i x_j and x_j x_i are one feature, by
-// sqrt 2, so that there are D (D + 1) / 2 of them and not D^2: half the state, half the work, the same kernel.
+// Feature maps of products of channels: polynomials of q.k of degree 2. Products x_i x_j and x_j x_i are one feature,
+// by sqrt 2, so that there are D (D + 1) / 2 of them and not D^2: half the state, half the work, the same kernel.
 //
-//   taylor_features{}    c0 + c1 s + c2 s^2, s = q.k / sqrt(D);  [1, x, vec(x x^T) / sqrt 2] by default     based, TaylorShift
-//   rebased_features{}   (q'.k')^2 / D, x' = gamma norm(x) + beta, learned                                  ReBased
+//   taylor_features{}    c0 + c1 s + c2 s^2, s = q.k / sqrt(D);  [1, x, vec(x x^T) / sqrt 2] by default     based,
+//   TaylorShift rebased_features{}   (q'.k')^2 / D, x' = gamma norm(x) + beta, learned ReBased
 #pragma once
 
 #include <optional>
@@ -14,7 +14,8 @@ namespace heed::inline HEED_ABI {
 namespace detail {
 
 /// The products of x: rows x_i x_i, sqrt2 x_i x_{i+1}, ..., sqrt2 x_i x_{D-1}, all times `by`: (x.y)^2 is the dot
-/// product of two rows of them. x may be the last D of the numbers y[0, D (D + 1) / 2), which a row's products reach last.
+/// product of two rows of them. x may be the last D of the numbers y[0, D (D + 1) / 2), which a row's products reach
+/// last.
 template <class T>
 T* write_products(const T* x, index_t D, T by, T* y) {
     using P = pack<T>;
@@ -33,8 +34,8 @@ T* write_products(const T* x, index_t D, T by, T* y) {
 
 }  // namespace detail
 
-/// phi(q).phi(k) = c0 + c1 s + c2 s^2, s = factor q.k. The default is e^s to the second degree, 1 + s + s^2/2 >= 1/2, which
-/// based takes for softmax at factor 1/sqrt(D) (Arora et al., arXiv:2402.18668). The factor is on queries only.
+/// phi(q).phi(k) = c0 + c1 s + c2 s^2, s = factor q.k. The default is e^s to the second degree, 1 + s + s^2/2 >= 1/2,
+/// which based takes for softmax at factor 1/sqrt(D) (Arora et al., arXiv:2402.18668). The factor is on queries only.
 struct taylor_features {
     using role = roles::features;
     std::optional<double> factor = {};  // default 1 / sqrt(D)
@@ -89,8 +90,8 @@ struct rebased_features {
     }
     void check(const char* op, index_t D) const {
         const auto one = [&](const char* name, std::span<const S> of) {
-            require_shape(static_cast<index_t>(of.size()) == D, op, "rebased_features has ", of.size(), " numbers of ", name,
-                          ", q has width ", D);
+            require_shape(static_cast<index_t>(of.size()) == D, op, "rebased_features has ", of.size(), " numbers of ",
+                          name, ", q has width ", D);
         };
         for (const affine* a : {&of_queries, &of_keys}) one("gamma", a->gamma), one("beta", a->beta);
     }

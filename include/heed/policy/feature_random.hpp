@@ -1,9 +1,10 @@
 // Random feature maps: phi(q).phi(k) estimates a kernel of q and k, without bias, from m random directions w_i.
 //
 //   positive_features   exp(w_i.x - |x|^2/2) / sqrt m                      exp(q.k)              FAVOR+, Performer
-//   fourier_features    [sin(w_i.x'), cos(w_i.x')], x' = x / (|x| + eps)   m exp(-|q'-k'|^2/2)   random feature attention
-// Directions are views (heads, D, m), a column each, of one head for all or of a head for each head of q and of k. Cost: m D a
-// row and head. random_directions.hpp draws them.
+//   fourier_features    [sin(w_i.x'), cos(w_i.x')], x' = x / (|x| + eps)   m exp(-|q'-k'|^2/2)   random feature
+//   attention
+// Directions are views (heads, D, m), a column each, of one head for all or of a head for each head of q and of k.
+// Cost: m D a row and head. random_directions.hpp draws them.
 #pragma once
 
 #include "../core/half.hpp"
@@ -59,9 +60,10 @@ T square_length(const T* x, index_t D) {
 
 }  // namespace detail
 
-/// Estimates exp(factor^2 q.k), factor^2 = 1/sqrt(D) by default as in softmax; all features are positive, so a normaliser never
-/// nears 0 (Choromanski et al., arXiv:2009.14794). The features of a query are over their largest, which a normaliser cancels
-/// and which keeps long queries from vanishing; keys are left as they are, since no key's features may depend on another's.
+/// Estimates exp(factor^2 q.k), factor^2 = 1/sqrt(D) by default as in softmax; all features are positive, so a
+/// normaliser never nears 0 (Choromanski et al., arXiv:2009.14794). The features of a query are over their largest,
+/// which a normaliser cancels and which keeps long queries from vanishing; keys are left as they are, since no key's
+/// features may depend on another's.
 template <class S>
 struct positive_features {
     using role = roles::features;
@@ -86,14 +88,16 @@ struct positive_features {
         const P share(1 / std::sqrt(static_cast<T>(m)));
         detail::map_channels(y, m, y, [&](const P& p) { return share * exp(fma(p, P(by), P(-shift))); });
     }
-    void check(const char* op, const extents<4>& q, const extents<4>& k) const { detail::check_directions(op, w, q, k); }
+    void check(const char* op, const extents<4>& q, const extents<4>& k) const {
+        detail::check_directions(op, w, q, k);
+    }
 };
 template <class S>
 positive_features(view<S, 3>, double = 0) -> positive_features<std::remove_const_t<S>>;
 
-/// Estimates exp(q'.k' - 1) m, q' and k' of length 1: the kernel of a Gaussian (Peng et al., arXiv:2103.02143; without 1/sqrt m
-/// as in [19], whose floor of a normaliser is absolute). eps = 1e-3 keeps rows of 0 finite. Directions may be of any spread
-/// sigma: then exp(sigma^2 (q'.k' - 1)) m.
+/// Estimates exp(q'.k' - 1) m, q' and k' of length 1: the kernel of a Gaussian (Peng et al., arXiv:2103.02143; without
+/// 1/sqrt m as in [19], whose floor of a normaliser is absolute). eps = 1e-3 keeps rows of 0 finite. Directions may be
+/// of any spread sigma: then exp(sigma^2 (q'.k' - 1)) m.
 template <class S>
 struct fourier_features {
     using role = roles::features;
@@ -111,7 +115,9 @@ struct fourier_features {
         detail::map_channels(y, m, y + m, [&](const P& p) { return sin_cos(p * by).cos; });
         detail::map_channels(y, m, y, [&](const P& p) { return sin_cos(p * by).sin; });
     }
-    void check(const char* op, const extents<4>& q, const extents<4>& k) const { detail::check_directions(op, w, q, k); }
+    void check(const char* op, const extents<4>& q, const extents<4>& k) const {
+        detail::check_directions(op, w, q, k);
+    }
 };
 template <class S>
 fourier_features(view<S, 3>, double = 1e-3) -> fourier_features<std::remove_const_t<S>>;

@@ -1,5 +1,5 @@
-// Directions of random features (feature_random.hpp): (heads, D, m), the columns of a head normal, or orthogonal in groups of
-// D, which has less variance (Choromanski et al., arXiv:2009.14794).
+// Directions of random features (feature_random.hpp): (heads, D, m), the columns of a head normal, or orthogonal in
+// groups of D, which has less variance (Choromanski et al., arXiv:2009.14794).
 #pragma once
 
 #include <vector>
@@ -10,7 +10,8 @@
 namespace heed::inline HEED_ABI {
 
 /// heads D m independent normal numbers of the given spread; a function of the seed.
-inline std::vector<float> normal_directions(index_t heads, index_t D, index_t m, std::uint64_t seed, double spread = 1) {
+inline std::vector<float> normal_directions(index_t heads, index_t D, index_t m, std::uint64_t seed,
+                                            double spread = 1) {
     require_argument(heads >= 0 && D >= 0 && m >= 0, "normal_directions", "extents are ", heads, ", ", D, ", ", m);
     const counter_random random(seed);
     std::vector<float> w(static_cast<std::size_t>(heads * D * m));
@@ -19,7 +20,8 @@ inline std::vector<float> normal_directions(index_t heads, index_t D, index_t m,
 }
 
 /// The same, but groups of D columns are made orthogonal (Gram-Schmidt), each of its own length still.
-inline std::vector<float> orthogonal_directions(index_t heads, index_t D, index_t m, std::uint64_t seed, double spread = 1) {
+inline std::vector<float> orthogonal_directions(index_t heads, index_t D, index_t m, std::uint64_t seed,
+                                                double spread = 1) {
     std::vector<float> w = normal_directions(heads, D, m, seed, spread);
     if (D == 0) return w;
     const auto all = dense(w.data(), {heads, D, m});

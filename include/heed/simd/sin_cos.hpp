@@ -12,8 +12,8 @@ struct sin_cos_pair {
     P sin, cos;
 };
 
-/// For |x| <= 8192 (float) or 2^20 (double): off by at most 1.2e-7 (float) or 2.3e-16 (double); wrong beyond. NaN of inf and
-/// NaN. Not xsimd's, which branches to another range reduction for the sake of one lane.
+/// For |x| <= 8192 (float) or 2^20 (double): off by at most 1.2e-7 (float) or 2.3e-16 (double); wrong beyond. NaN of
+/// inf and NaN. Not xsimd's, which branches to another range reduction for the sake of one lane.
 template <class T, class A>
 HEED_INLINE sin_cos_pair<pack<T, A>> sin_cos(const pack<T, A>& x) {
     using P = pack<T, A>;
@@ -30,10 +30,10 @@ HEED_INLINE sin_cos_pair<pack<T, A>> sin_cos(const pack<T, A>& x) {
         s = detail::polynomial(z, 1 / 362880.0, -1 / 5040.0, 1 / 120.0, -1 / 6.0);
         c = detail::polynomial(z, -1 / 3628800.0, 1 / 40320.0, -1 / 720.0, 1 / 24.0);
     } else {
-        s = detail::polynomial(z, 1 / 355687428096000.0, -1 / 1307674368000.0, 1 / 6227020800.0, -1 / 39916800.0, 1 / 362880.0,
-                               -1 / 5040.0, 1 / 120.0, -1 / 6.0);
-        c = detail::polynomial(z, 1 / 20922789888000.0, -1 / 87178291200.0, 1 / 479001600.0, -1 / 3628800.0, 1 / 40320.0,
-                               -1 / 720.0, 1 / 24.0);
+        s = detail::polynomial(z, 1 / 355687428096000.0, -1 / 1307674368000.0, 1 / 6227020800.0, -1 / 39916800.0,
+                               1 / 362880.0, -1 / 5040.0, 1 / 120.0, -1 / 6.0);
+        c = detail::polynomial(z, 1 / 20922789888000.0, -1 / 87178291200.0, 1 / 479001600.0, -1 / 3628800.0,
+                               1 / 40320.0, -1 / 720.0, 1 / 24.0);
     }
     s = fma(z * r, s, r);
     c = fma(z * z, c, fma(z, P(T(-0.5)), P(1)));
