@@ -3,6 +3,7 @@
 #include <heed/ops/transnormer.hpp>
 
 #include "recurrent_op.hpp"
+#include "refuses.hpp"
 
 using namespace test;
 
@@ -62,6 +63,14 @@ TEST(norm_attention, positive_factors_of_values_vanish) {
     norm_attention(x.q, x.k, x.v, o, rms{0, true}, identity_features{});
     norm_attention(q, x.k, v, p, rms{0, true}, identity_features{});
     EXPECT_TRUE(all_near(o, p, 1e-12));
+}
+
+TEST(norm_attention, a_bad_norm_is_named_before_anything_is_written) {
+    const recurrence_data<float> x({1, 2, 2, 2, 5, D, E});
+    auto o = constant<float>(x.v.shape(), 7);
+    refuses<argument_error>([&] { norm_attention(x.q, x.k, x.v, o, rms{-1}); },
+                            "norm_attention: eps is -1, the least is 0");
+    EXPECT_TRUE(same_values(o, constant<float>(o.shape(), 7)));
 }
 
 TEST(norm_attention, of_one_token_is_the_norm_of_its_value) {

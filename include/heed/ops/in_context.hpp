@@ -1,10 +1,9 @@
 // In-context linear regression by one layer of linear self-attention [15].
 //
 //   prompt: rows (x_i, y_i), i < M, then (x, 0)     f(e)_t = e_t + (1 / M) sum_j (w_kq e_t . e_j) w_pv e_j
-// Trained on x ~ N(0, Lambda) and M tokens, w_kq = s^-1 diag(G^-1, 0) and w_pv = s diag(0, 1): the last output of the
-// last row is
-//   y = x^T G^-1 (1 / M) sum_j y_j x_j,     G = (1 + 1/M) Lambda + tr(Lambda) / M I,   s = tr(G^-2)^(1/4)
-// Cost: D^2 a token. Zhang et al., arXiv:2306.09927.
+//   trained on x ~ N(0, Lambda):  w_kq = s^-1 diag(G^-1, 0),  w_pv = s diag(0, 1),  s = tr(G^-2)^(1/4)
+//   then the last of f(e)_M is  x^T G^-1 (1 / M) sum_j y_j x_j,  G = (1 + 1/M) Lambda + tr(Lambda) / M I
+// Cost: 4 D E a token. Zhang et al., arXiv:2306.09927.
 #pragma once
 
 #include <vector>

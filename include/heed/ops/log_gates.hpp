@@ -1,7 +1,6 @@
 // Logs of forget gates from their logits, as decays want them.
 //
-//   g = log(b + (1 - b) sigmoid(x)) / t      t = 16 in GLA (arXiv:2312.06635), b a lower bound in HGRN2
-//   (arXiv:2404.07904)
+//   g = log(b + (1 - b) sigmoid(x)) / t     GLA: t = 16 (arXiv:2312.06635)     HGRN2: a lower bound b (arXiv:2404.07904)
 // x, g: views of one shape and any rank; g may be x. No digits are lost where a gate is near 1.
 #pragma once
 
@@ -47,6 +46,9 @@ void log_gates(const X& x, G&& g, double t = 1, double b = 0) {
     for (std::size_t a = 0; a < decltype(in)::rank; ++a)
         require_shape(in.shape[a] == out.shape[a], op, "g has extent ", out.shape[a], " on axis ", a, ", x has ",
                       in.shape[a]);
+    const bool same = static_cast<const void*>(in.data) == static_cast<const void*>(out.data) &&
+                      in.strides == out.strides && sizeof(S) == sizeof(R);
+    require_shape(same || !overlap(in, out), op, "g overlaps x and is not the same view");
     const auto bound = static_cast<T>(b), by = static_cast<T>(1 / t);
     detail::each_pair(in, out, [&](const S& from, R& to) {
         const T y = static_cast<T>(from);

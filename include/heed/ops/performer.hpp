@@ -1,8 +1,8 @@
 // Performer: softmax attention estimated by positive random features, so in linear time.
 //
 //   o_i = sum_j phi(q_i).phi(k_j) v_j / sum_j phi(q_i).phi(k_j),   E[phi(q).phi(k)] = exp(q.k / sqrt(D))
-// The error falls as 1/sqrt(m) and grows with |q + k|: it needs rows of moderate length. Cost: 4 m E + 2 m D a token
-// and head. Choromanski et al., arXiv:2009.14794.
+// The error falls as 1/sqrt(m) and grows with |q + k|: it needs rows of moderate length. Cost: 4 m (D + E) a token and
+// head. Choromanski et al., arXiv:2009.14794.
 #pragma once
 
 #include "../policy/feature_random.hpp"

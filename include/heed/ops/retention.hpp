@@ -2,8 +2,8 @@
 //
 //   o_t = q_t^T S_t / sqrt(D),   S_t = gamma_h S_{t-1} + k_t v_t^T,   gamma_h = 1 - 2^-(5 + h)
 // A block of RetNet: rotary(q, q, interleaved{}, retention_angles{}), likewise k; retention; rms_norm(o, o) per head;
-// silu_gate. retention is the raw form: the factors by which other codes keep rows small vanish in that norm. Cost: 4 D
-// E a token and head. Sun et al., arXiv:2307.08621.
+// silu_gate. This is the raw form: factors by which other codes keep rows small vanish in that norm.
+// Cost: 4 D E a token and head. Sun et al., arXiv:2307.08621.
 #pragma once
 
 #include "rotary.hpp"

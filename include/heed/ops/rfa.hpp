@@ -1,9 +1,8 @@
 // Random feature attention: attention of rows of length 1 by the features of a Gaussian, with gates [19].
 //
-//   o_t = S_t^T phi(q_t) / max(phi(q_t).z_t, 1),   S_t = c_t S_{t-1} + b_t phi(k_t) v_t^T,   z_t = c_t z_{t-1} + b_t
-//   phi(k_t) rfa: c = b = 1    gated_rfa: c = e^g, b = 1 - e^g    sentential_rfa: by sentence_gates, c below 1 after
-//   the ends of sentences
-// The floor 1 is absolute, and estimates may be negative: see fourier_features. Cost: 8 m E + 2 m D a token and head, m
+//   o_t = S_t^T phi(q_t) / max(phi(q_t).z_t, 1)     S_t = c S_{t-1} + b phi(k_t) v_t^T,  z_t = c z_{t-1} + b phi(k_t)
+//   rfa: c = b = 1     gated_rfa: c = e^g, b = 1 - e^g     sentential_rfa: c < 1 after ends of sentences (sentence_gates)
+// The floor 1 is absolute, and estimates may be negative: see fourier_features. Cost: 8 m E + 4 m D a token and head, m
 // directions. Peng et al., arXiv:2103.02143; Wu et al., arXiv:2210.08431.
 #pragma once
 
@@ -61,6 +60,7 @@ void sentence_gates(const view<G, 3>& g, const view<I, 2>& ends, const view<C, 3
                   ") tokens, g of (", g.shape[0], ", ", g.shape[2], ")");
     require_shape(!before.data || before.shape == extents<3>{B, H, 2}, op, "before is of ", before.shape[1],
                   " heads, g of ", g.shape[1]);
+    require_shape(!overlap(c, g) && !overlap(last, g) && !overlap(c, last), op, "c, last and g overlap in memory");
     for (index_t b = 0; b < B; ++b)
         for (index_t h = 0; h < H; ++h) {
             double decay = before.data ? static_cast<double>(before(b, h, 0)) : 0;

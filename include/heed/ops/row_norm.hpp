@@ -46,6 +46,13 @@ struct rms {
     rms() = default;
     explicit rms(double least, bool all_heads = false, std::span<const float> by = {})
         : eps(least), across_heads(all_heads), gain(by) {}
+
+    void check(const char* op, index_t H, index_t E) const {
+        const auto gains = static_cast<index_t>(gain.size());
+        require_shape(gains == 0 || gains == E || gains == H * E, op, "there are ", gains, " gains, rows have ", E,
+                      " channels in ", H, " heads");
+        require_argument(eps >= 0, op, "eps is ", eps, ", the least is 0");
+    }
 };
 
 /// o = x / sqrt(mean(x^2) + eps).
@@ -58,10 +65,8 @@ void rms_norm(const X& x, O&& o, const rms& by = {}) {
     using T = accumulator<typename decltype(in)::value_type, R>;
     detail::check_row_operand(op, "x", in, out);
     const auto [B, H, N, E] = out.shape;
+    by.check(op, H, E);
     const auto gains = static_cast<index_t>(by.gain.size());
-    require_shape(gains == 0 || gains == E || gains == H * E, op, "there are ", gains, " gains, rows have ", E,
-                  " channels in ", H, " heads");
-    require_argument(by.eps >= 0, op, "eps is ", by.eps, ", the least is 0");
     const index_t group = by.across_heads ? H : 1;
     for (index_t b = 0; b < B; ++b)
         for (index_t first = 0; first < H; first += group)

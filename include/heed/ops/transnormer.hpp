@@ -1,11 +1,9 @@
-// TransNormer: linear attention that is normalised by its own size and not by sums of weights, and softmax in blocks
-// for the first layers [66].
+// TransNormer: linear attention normalised by its own size and not by sums of weights, and softmax in blocks [66].
 //
 //   norm_attention   o_t = RMSNorm(S_t^T phi(q_t)),  S_t = S_{t-1} + phi(k_t) v_t^T,  phi = elu + 1
-//   diag_attention   softmax(q k^T / sqrt D) v within blocks of w tokens
-// The norm is over the channels of all heads of a token, so positive factors of q, k or v do not matter. S grows with
-// t: long runs want float outputs, f16 overflows before the norm. Cost: 4 D E and 2 w (D + E) a token and head.
-// arXiv:2210.10340.
+//   diag_attention   softmax(q k^T / sqrt D) v within blocks of w tokens, for the first layers
+// The norm is over the channels of all heads of a token, so positive factors of v, phi(q) or phi(k) do not matter. S grows
+// with t: f16 outputs overflow on long runs, before the norm. Cost: 4 D E, 2 w (D + E) a token and head. arXiv:2210.10340.
 #pragma once
 
 #include "../engine/attention.hpp"
@@ -19,6 +17,7 @@ namespace heed::inline HEED_ABI {
 /// non_causal{} and features among them, and a state to go on from; one token is the same call.
 template <class A = default_arch, class Q, class K, class V, class O, class... P>
 void norm_attention(const Q& q, const K& k, const V& v, O&& o, const rms& by, P&&... policies) {
+    by.check("norm_attention", as_view(o).shape[1], as_view(o).shape[3]);
     detail::with_default(
         elu_plus_one{}, [&](auto&... all) { recurrence<A>(q, k, v, o, all...); }, policies...);
     rms_norm(as_view(o), as_view(o), by);

@@ -1,11 +1,9 @@
-// Feature maps: phi applied to the rows of q and k, so that phi(q).phi(k) stands in for a kernel of q and k. A map is a
-// type
+// Feature maps: phi applied to the rows of q and k, so that phi(q).phi(k) stands in for a kernel of q and k. A map has
 //
-//   static or not: index_t width(index_t D) const               the width of phi(x), which is the state's number of
-//   rows template <class T> void operator()(const T* x, index_t D, T* y, const feature_place& at) const
+//   index_t width(index_t D) const                       the width of phi(x), which is the state's number of rows
+//   void operator()(const T* x, index_t D, T* y, const feature_place& at) const      for T float and double
 // and, where it has parameters, check(op, D) or check(op, shape of q, shape of k). With a map the default scale of a
-// recurrence is 1. Here are the maps channel by channel; products of channels are in feature_power.hpp, random ones in
-// feature_random.hpp.
+// recurrence is 1. Maps of products of channels are in feature_power.hpp, random ones in feature_random.hpp.
 #pragma once
 
 #include <cmath>

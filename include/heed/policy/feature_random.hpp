@@ -1,10 +1,9 @@
 // Random feature maps: phi(q).phi(k) estimates a kernel of q and k, without bias, from m random directions w_i.
 //
 //   positive_features   exp(w_i.x - |x|^2/2) / sqrt m                      exp(q.k)              FAVOR+, Performer
-//   fourier_features    [sin(w_i.x'), cos(w_i.x')], x' = x / (|x| + eps)   m exp(-|q'-k'|^2/2)   random feature
-//   attention
+//   fourier_features    [sin(w_i.x'), cos(w_i.x')], x' = x / (|x| + eps)   m exp(-|q'-k'|^2/2)   RFA
 // Directions are views (heads, D, m), a column each, of one head for all or of a head for each head of q and of k.
-// Cost: m D a row and head. random_directions.hpp draws them.
+// Cost: 2 m D a row and head. random_directions.hpp draws them.
 #pragma once
 
 #include "../core/half.hpp"
@@ -21,8 +20,8 @@ template <class S, class T>
 void project(const view<const S, 3>& w, index_t h, const T* x, T* y) {
     using P = pack<T>;
     constexpr auto L = static_cast<index_t>(P::size);
-    const auto [heads, D, m] = w.shape;
-    const S* const of_head = w.data + (heads == 1 ? 0 : h) * w.strides[0];
+    const index_t D = w.shape[1], m = w.shape[2];
+    const S* const of_head = w.data + (w.shape[0] == 1 ? 0 : h) * w.strides[0];
     index_t i = 0;
     const auto packs = [&](auto count) {
         constexpr int n = count;
