@@ -1,6 +1,6 @@
 // Logs of forget gates from their logits, as decays want them.
 //
-//   g = log(b + (1 - b) sigmoid(x)) / t     GLA: t = 16 (arXiv:2312.06635)     HGRN2: a lower bound b (arXiv:2404.07904)
+//   g = log(b + (1 - b) sigmoid(x)) / t     t = 16 in GLA, b a lower bound in HGRN2
 // x, g: views of one shape and any rank; g may be x. No digits are lost where a gate is near 1.
 #pragma once
 

@@ -1,10 +1,12 @@
 // Random feature attention: attention of rows of length 1 by the features of a Gaussian, with gates [19].
 //
 //   o_t = S_t^T phi(q_t) / max(phi(q_t).z_t, 1)     S_t = c S_{t-1} + b phi(k_t) v_t^T,  z_t = c z_{t-1} + b phi(k_t)
-//   rfa: c = b = 1     gated_rfa: c = e^g, b = 1 - e^g     sentential_rfa: c < 1 after ends of sentences (sentence_gates)
+//   rfa: c = b = 1     gated_rfa: c = e^g, b = 1 - e^g     sentential_rfa: c < 1 after ends of sentences
 // The floor 1 is absolute, and estimates may be negative: see fourier_features. Cost: 8 m E + 4 m D a token and head, m
 // directions. Peng et al., arXiv:2103.02143; Wu et al., arXiv:2210.08431.
 #pragma once
+
+#include <limits>
 
 #include "../policy/feature_gate.hpp"
 #include "../policy/feature_random.hpp"

@@ -6,7 +6,6 @@
 #pragma once
 
 #include <cmath>
-#include <optional>
 #include <span>
 
 #include "../core/half.hpp"

@@ -2,8 +2,9 @@
 //
 //   norm_attention   o_t = RMSNorm(S_t^T phi(q_t)),  S_t = S_{t-1} + phi(k_t) v_t^T,  phi = elu + 1
 //   diag_attention   softmax(q k^T / sqrt D) v within blocks of w tokens, for the first layers
-// The norm is over the channels of all heads of a token, so positive factors of v, phi(q) or phi(k) do not matter. S grows
-// with t: f16 outputs overflow on long runs, before the norm. Cost: 4 D E, 2 w (D + E) a token and head. arXiv:2210.10340.
+// The norm is over the channels of all heads of a token, so positive factors of v, phi(q) or phi(k) do not matter. S
+// grows with t: f16 outputs overflow on long runs, before the norm. Cost: 4 D E, 2 w (D + E) a token and head.
+// Qin et al., arXiv:2210.10340.
 #pragma once
 
 #include "../engine/attention.hpp"

@@ -1,10 +1,11 @@
 // Feature maps of products of channels: polynomials of q.k of degree 2. Products x_i x_j and x_j x_i are one feature,
 // by sqrt 2, so that there are D (D + 1) / 2 of them and not D^2: half the state, half the work, the same kernel.
 //
-//   taylor_features    [1, x, vec(x x^T) / sqrt 2] by default: 1 + s + s^2 / 2, s = q.k / sqrt(D)     based, TaylorShift
-//   rebased_features   (q'.k')^2 / D, x' = gamma norm(x) + beta learned                               ReBased
+//   taylor_features    [1, x, vec(x x^T) / sqrt 2]: 1 + s + s^2 / 2, s = q.k / sqrt(D)     based, TaylorShift
+//   rebased_features   (q'.k')^2 / D, x' = gamma norm(x) + beta learned                    ReBased
 #pragma once
 
+#include <algorithm>
 #include <optional>
 #include <span>
 
