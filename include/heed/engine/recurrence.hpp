@@ -11,6 +11,7 @@
 #include "../policy/position.hpp"
 #include "../policy/roles.hpp"
 #include "recurrence_call.hpp"
+#include "scratch.hpp"
 
 namespace heed::inline HEED_ABI {
 namespace detail {
@@ -98,13 +99,12 @@ void check_state(const char* op, const state<T>* s, const recurrence_extents& x,
         require_shape(s->shape()[a] == want[a], op, "the state has ", s->shape()[a], " ", axes[a], ", the call needs ", want[a]);
 }
 
-/// Whether blocks of tokens pay: the state, met once a block, must be large against the products within the block, and the
-/// recurrent form must have arithmetic or dependencies that the block saves. Measured at D = E = 64 and 128.
+/// Whether blocks of tokens pay: token by token a delta rule reads its state twice and waits for the first reading, which
+/// a block of a large state saves. Measured at D = E = 64 and 128.
 template <class Loader>
 constexpr bool blocks_pay(index_t N, index_t D) {
     constexpr bool by_number = Loader::decay == decay_kind::none || Loader::decay == decay_kind::scalar;
-    constexpr bool plain = Loader::decay == decay_kind::none && Loader::update == update_kind::additive;
-    return by_number && !plain && N >= token_block && D >= 96;
+    return by_number && Loader::update == update_kind::delta && N >= token_block && D >= 96;
 }
 
 /// Which form is computed, and in which chunks.
@@ -170,6 +170,7 @@ void with_recurrence(const char* op, const view<Q>& q, const view<K>& k, const v
     write.check(op, x);
     observe.check(op, x);
     if constexpr (requires { features.check(op, q.shape[3]); }) features.check(op, q.shape[3]);
+    if constexpr (requires { features.check(op, q.shape, k.shape); }) features.check(op, q.shape, k.shape);
     index_t longest = x.N;
     if constexpr (std::is_same_v<std::remove_const_t<decltype(sequences)>, packed>) {
         sequences.check(op, x.B, x.N);
@@ -189,8 +190,9 @@ void with_recurrence(const char* op, const view<Q>& q, const view<K>& k, const v
 
 template <class Call, class... P>
 void run_recurrence(const Call& call, const char* op, const P&... policies) {
-    const auto context = pick<roles::context>(calling_thread{}, policies...);
-    with_scratch(op, context, call.scratch_bytes(*context.pool), [&](std::byte* memory) { call.run(*context.pool, memory); });
+    in_scratch(
+        op, [&](auto& pool) { return call.scratch_bytes(pool); },
+        [&](auto& pool, std::byte* memory) { call.run(pool, memory); }, policies...);
 }
 
 }  // namespace detail

@@ -148,7 +148,7 @@ private:
         const bool blockwise = s.chunk && all.count >= form.least;
         for (index_t t = 0, block = 0; t < all.count; t += token_block) {
             token_rows<T> x = load.rows(s.tokens, all, t, h, values, direct, blockwise, pass);
-            lines_ahead ahead = load.after(all, t, h, values);
+            lines_ahead ahead = load.after(all, t, h, values, o);
             x.ahead = &ahead;
             token_rows<T> z = x;  // the same over values of 1
             if constexpr (normalised) {
@@ -162,12 +162,14 @@ private:
             };
             if (blockwise)
                 advance_chunk(x, each, s, block, t + token_block >= all.count, pass);
-            else
+            else {
+                if (pass != token_pass::read) token_tile::prepare(x, pass);
                 each([&](const token_rows<T>& rows, index_t, index_t packs, T* at, index_t stride) {
                     for_packs<token_tile::packs>(packs, [&](auto v, index_t p) HEED_INLINE_LAMBDA {
                         token_tile::template run<v>(rows, p, at + p * L, stride, pass);
                     });
                 });
+            }
             if (pass != token_pass::write) deliver(x, z, all, t, h, values, s.tokens.o);
         }
         (void)b;

@@ -16,6 +16,7 @@ struct recurrence_loader {
     static constexpr update_kind update = Update::kind;
     static constexpr read_kind read = Read::kind;
     static constexpr bool mapped = !std::is_same_v<Features, identity_features>;
+    static constexpr bool weighted = requires(const Update& u) { u.template weight<T>(0, 0, 0, 0); };  // rows of k
 
     view<const Q> q;
     view<const K> k;
@@ -35,7 +36,7 @@ struct recurrence_loader {
     /// Memory of the rows of a block, for what cannot be read where it is.
     struct space {
         index_t row, column;
-        T *q, *k, *v, *o, *decay, *beta, *x, *y, *diagonal, *raw;
+        T *q, *k, *v, *o, *decay, *beta, *x, *y, *diagonal, *near, *raw;
 
         space(const recurrence_loader& l, carver& from, index_t columns)
             : row(row_of(l.x.D)), column(round_up(std::max<index_t>(columns, 1), L)) {
@@ -52,6 +53,7 @@ struct recurrence_loader {
             x = from.take<T>(update == update_kind::low_rank ? C * row : 0);
             y = from.take<T>(wide ? C * row : 0);
             diagonal = from.take<T>(read == read_kind::bonus ? reads * C + row : 0);
+            near = from.take<T>(decay_kind::scalar == Decay::kind ? near_tokens<T>::all : 0);
             raw = from.take<T>(mapped ? row_of(l.q.shape[3]) : 0);
         }
     };
@@ -87,6 +89,7 @@ struct recurrence_loader {
         r.x = s.x;
         r.y = s.y;
         r.diagonal = s.diagonal;
+        r.near = s.near;
         r.o = {s.o, s.column};
         r.o_read = token_block * s.column;
         if (direct && in_place) {
@@ -108,8 +111,9 @@ struct recurrence_loader {
         return r;
     }
 
-    /// The rows of the tokens after a block's.
-    lines_ahead after(const token_walk& all, index_t t, index_t h, range values) const {
+    /// The rows of the tokens after a block's; outputs too, since a line is read before a part of it is written.
+    template <class O>
+    lines_ahead after(const token_walk& all, index_t t, index_t h, range values, const view<O>& o) const {
         const index_t done = std::min(t + token_block, all.count);
         const token_walk next = all.part(done, std::min(token_block, all.count - done));
         lines_ahead lines;
@@ -126,6 +130,7 @@ struct recurrence_loader {
         add(v, serving(h, x.heads, v.shape[1]), steps, values);
         if constexpr (decay == decay_kind::rows)
             add(forget.logs, serving(h, x.heads, forget.logs.shape[1]), 1, {0, x.D});
+        if (reads() == 1) add(o, h, 1, values);
         if constexpr (update == update_kind::low_rank) {
             add(write.a, serving(h, x.heads, write.a.shape[1]), 1, {0, x.D});
             add(write.b, serving(h, x.heads, write.b.shape[1]), 1, {0, x.D});
@@ -160,7 +165,7 @@ private:
     void load_keys(token_rows<T>& r, const space& s, const token_walk& all, const token_walk& at, index_t h,
                    bool in_place) const {
         const index_t head = serving(h, x.heads, k.shape[1]);
-        if (!mapped && in_place && (r.steps == 1 || at.step == 1) && readable(k, x.D, row_of(1))) {
+        if (!mapped && !weighted && in_place && (r.steps == 1 || at.step == 1) && readable(k, x.D, row_of(1))) {
             r.k = {address(k, at.b, head, at.row(0, 0, r.steps), 0), at.step * k.strides[2]};
             return;
         }
@@ -168,6 +173,11 @@ private:
         for (index_t i = 0; i < at.count; ++i)
             for (index_t m = 0; m < r.steps; ++m)
                 map_row(k, all, at.b, head, at.row(i, m, r.steps), at[i], false, s, s.k + (i * r.steps + m) * s.row);
+        if constexpr (weighted)
+            for (index_t i = 0; i < at.count; ++i) {
+                const T weight = write.template weight<T>(at.b, h, x.heads, at[i]);
+                for (index_t d = 0; d < x.D; ++d) s.k[i * s.row + d] *= weight;
+            }
     }
     template <class S>
     void map_row(const view<const S>& from, const token_walk& all, index_t b, index_t head, index_t n, index_t token,
@@ -175,7 +185,7 @@ private:
         if constexpr (mapped) {
             load_row<A>(from, b, head, n, s.raw);
             const index_t first = std::min(all.first, all[all.count - 1]);
-            features(static_cast<const T*>(s.raw), from.shape[3], to, feature_place{b, head, token - first, all.count, query});
+            features(static_cast<const T*>(s.raw), from.shape[3], to, feature_place{b, head, token - first, all.count, query, token});
         } else {
             load_row<A>(from, b, head, n, to);
         }
