@@ -16,6 +16,7 @@ struct recurrence_loader {
     static constexpr update_kind update = Update::kind;
     static constexpr read_kind read = Read::kind;
     static constexpr bool mapped = !std::is_same_v<Features, identity_features>;
+    static constexpr bool weighted = requires(const Update& u) { u.template weight<T>(0, 0, 0, 0); };  // rows of k
 
     view<const Q> q;
     view<const K> k;
@@ -162,7 +163,7 @@ private:
     void load_keys(token_rows<T>& r, const space& s, const token_walk& all, const token_walk& at, index_t h,
                    bool in_place) const {
         const index_t head = serving(h, x.heads, k.shape[1]);
-        if (!mapped && in_place && (r.steps == 1 || at.step == 1) && readable(k, x.D, row_of(1))) {
+        if (!mapped && !weighted && in_place && (r.steps == 1 || at.step == 1) && readable(k, x.D, row_of(1))) {
             r.k = {address(k, at.b, head, at.row(0, 0, r.steps), 0), at.step * k.strides[2]};
             return;
         }
@@ -170,6 +171,11 @@ private:
         for (index_t i = 0; i < at.count; ++i)
             for (index_t m = 0; m < r.steps; ++m)
                 map_row(k, all, at.b, head, at.row(i, m, r.steps), at[i], false, s, s.k + (i * r.steps + m) * s.row);
+        if constexpr (weighted)
+            for (index_t i = 0; i < at.count; ++i) {
+                const T weight = write.template weight<T>(at.b, h, x.heads, at[i]);
+                for (index_t d = 0; d < x.D; ++d) s.k[i * s.row + d] *= weight;
+            }
     }
     template <class S>
     void map_row(const view<const S>& from, const token_walk& all, index_t b, index_t head, index_t n, index_t token,

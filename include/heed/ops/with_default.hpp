@@ -8,7 +8,7 @@ namespace heed::inline HEED_ABI::detail {
 /// f(policies...), and before them `otherwise` if none of them has its role.
 template <class Default, class F, class... P>
 void with_default(const Default& otherwise, F&& f, P&... policies) {
-    if constexpr (count_of_role < typename Default::role, P... >> 0)
+    if constexpr (count_of_role<typename Default::role, P...> > 0)
         f(policies...);
     else
         f(otherwise, policies...);
