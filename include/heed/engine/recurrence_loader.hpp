@@ -183,7 +183,7 @@ private:
         if constexpr (mapped) {
             load_row<A>(from, b, head, n, s.raw);
             const index_t first = std::min(all.first, all[all.count - 1]);
-            features(static_cast<const T*>(s.raw), from.shape[3], to, feature_place{b, head, token - first, all.count, query});
+            features(static_cast<const T*>(s.raw), from.shape[3], to, feature_place{b, head, token - first, all.count, query, token});
         } else {
             load_row<A>(from, b, head, n, to);
         }
