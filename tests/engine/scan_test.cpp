@@ -13,6 +13,7 @@ namespace {
 
 using namespace heed;
 using test::refuses;
+using test::flipped;
 using test::seq;
 using test::tensor;
 
@@ -172,13 +173,6 @@ TEST(scan, a_stream_is_one_run_bit_for_bit) {
     }
     EXPECT_TRUE(test::same_values(parts.h, whole.h));
     EXPECT_TRUE(test::same_values(parts.state, whole.state));
-}
-
-template <class T>
-tensor<T> flipped(const tensor<T>& x) {
-    tensor<T> y(x.shape());
-    x.each([&](index_t b, index_t h, index_t n, index_t d) { y(b, h, x.shape()[2] - 1 - n, d) = x(b, h, n, d); });
-    return y;
 }
 
 TEST(scan, reversed_is_flip_scan_flip) {
