@@ -43,7 +43,7 @@ struct scan_call {
         memory(carver from, index_t width)
             : constants(from.take<T>(Cell::constants * width)),
               state(from.take<T>(joint_rows * width)),
-              tiles(from.take<T>((Cell::inputs + Cell::outputs + 1) * tile_size(width))) {
+              tiles(from.take<T>((Cell::inputs + Cell::outputs + 1) * tile_room(width))) {
             size = from.used();
         }
         std::size_t size;
@@ -182,7 +182,7 @@ private:
             x.tokens = tokens.size();
             x.width = at.block.width;
             T* free = m.tiles;
-            const auto next = [&] { return std::exchange(free, free + tile_size(at.block.width)); };
+            const auto next = [&] { return std::exchange(free, free + tile_room(at.block.width)); };
             const auto each = [](const auto& tuple, const auto& f) {
                 std::apply(
                     [&](const auto&... v) {

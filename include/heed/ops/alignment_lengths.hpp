@@ -22,12 +22,12 @@ auto lengths_of(const char* op, index_t B, index_t frames, index_t units, const 
     static_assert((has_one_of<P, roles::lengths, roles::context> && ...),
                   "heed: an argument is not a policy of this operator");
     const auto given = pick<roles::lengths>(absent<roles::lengths>{}, policies...);
-    const auto length = [given, frames, units](index_t b) -> std::array<index_t, 2> {
+    const auto length = [&] {
         if constexpr (requires { given.frames; })
-            return {given.frames(b), given.units(b)};
+            return [given](index_t b) { return std::array<index_t, 2>{given.frames(b), given.units(b)}; };
         else
-            return {frames, units};
-    };
+            return [frames, units](index_t) { return std::array<index_t, 2>{frames, units}; };
+    }();
     if constexpr (requires { given.frames; })
         require_shape(given.frames.shape[0] == B && given.units.shape[0] == B, op, "there are lengths of ",
                       given.frames.shape[0], " and ", given.units.shape[0], " sequences, the batch has ", B);

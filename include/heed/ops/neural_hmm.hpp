@@ -117,12 +117,12 @@ void run_hmm(const char* op, const operand<const E, 3>& e, const operand<const W
         op, [&](auto& pool) { return static_cast<std::size_t>(pool.width()) * size; },
         [&](auto& pool, std::byte* memory) {
             for_tasks(pool, e.v.shape[0], [&](index_t b, index_t worker) {
-                const auto [t, n] = length(b);
+                const auto counts = length(b);
                 const auto of = [&](const auto& x) {
                     using S = std::remove_reference_t<decltype(*x.data)>;
-                    return view<S, 2>{x.data + b * x.strides[0], {t, n}, {x.strides[1], x.strides[2]}};
+                    return view<S, 2>{x.data + b * x.strides[0], counts, {x.strides[1], x.strides[2]}};
                 };
-                run(b, hmm_sequence<E, W>{of(e.v), of(w.v), t, n},
+                run(b, hmm_sequence<E, W>{of(e.v), of(w.v), counts[0], counts[1]},
                     reinterpret_cast<T*>(memory + static_cast<std::size_t>(worker) * size));
             });
         },
