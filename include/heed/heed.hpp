@@ -22,6 +22,7 @@
 #include "engine/scan.hpp"
 #include "interop/eigen.hpp"
 #include "ops/aaren.hpp"
+#include "ops/alignment_lengths.hpp"
 #include "ops/attendre.hpp"
 #include "ops/attention_calibration.hpp"
 #include "ops/attention_sorting.hpp"
