@@ -9,9 +9,7 @@ prepared prepare(const convolution_problem& p) {
     const auto to = std::make_shared<convolution_output<S>>(p);
     const auto filter = std::make_shared<convolution_filter<S>>(x->h, filter_options{.longest = p.N});
     const auto pool = std::make_shared<threads>(p.threads);
-    std::size_t bytes = 0;
-    convolution(x->x, *filter, to->y, scratch_size(*pool, bytes));
-    const auto scratch = std::make_shared<arena>(bytes);
+    const auto scratch = std::make_shared<arena>(convolution_scratch(x->x, *filter, to->y, on(*pool)));
     return judged(p, *x, *to, [=] { convolution(x->x, *filter, to->y, on(*pool, *scratch)); });
 }
 

@@ -7,14 +7,15 @@
 
 namespace bench {
 
-std::vector<measurement> attention_rows(length), convolution_rows(length), decode_rows(length);
-std::vector<bar_group> attention_bars(), convolution_bars(), decode_bars();
+std::vector<measurement> attention_rows(length), convolution_rows(length), decode_rows(length), recurrence_rows(length);
+std::vector<bar_group> attention_bars(), convolution_bars(), decode_bars(), recurrence_bars();
 
 std::span<const family> families() {
     static const family all[] = {
         {"attention", attention_rows, attention_bars},
         {"convolution", convolution_rows, convolution_bars},
         {"decode", decode_rows, decode_bars},
+        {"recurrence", recurrence_rows, recurrence_bars},
     };
     return all;
 }

@@ -18,6 +18,7 @@
 #include "engine/attention.hpp"
 #include "engine/convolution.hpp"
 #include "engine/merge.hpp"
+#include "engine/recurrence.hpp"
 #include "interop/eigen.hpp"
 #include "ops/attendre.hpp"
 #include "ops/attention_calibration.hpp"

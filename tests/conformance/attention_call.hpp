@@ -8,16 +8,9 @@
 #include <limits>
 #include <memory>
 
-#include "replay.hpp"
+#include "operand.hpp"
 
 namespace conformance {
-
-/// Elements and the (b, h, n, d) view of them.
-template <class T>
-struct operand {
-    std::vector<T> data;
-    view<T> at;
-};
 
 /// A mask input, padded to M keys and broadcast to (B, H, N, M) by strides of 0. A boolean one holds 0 and -inf.
 template <class Real>
@@ -48,37 +41,6 @@ struct call {
     view<T> logits;             // qk_matmul_output, if wanted
     int mode = 0;
 };
-
-inline void require(bool ok, const std::string& what) {
-    if (!ok) throw std::runtime_error(what);
-}
-
-/// (B, H, S, d) as it is, (B, S, H d) by its number of heads.
-template <class T>
-operand<T> operand_of(const array& a, index_t heads, const std::string& name) {
-    require(a.rank() == 3 || a.rank() == 4, name + " has rank " + std::to_string(a.rank()));
-    operand<T> x{a.as<T>(), {}};
-    if (a.rank() == 4) {
-        require(heads == 0 || heads == a.shape[1], name + " has another number of heads than the attribute says");
-        x.at = heed::heads(x.data.data(), {a.shape[0], a.shape[1], a.shape[2], a.shape[3]});
-    } else {
-        require(heads > 0, name + " has rank 3, and no attribute says how many heads");
-        require(a.shape[2] % heads == 0, name + " does not divide into " + std::to_string(heads) + " heads");
-        x.at = tokens(x.data.data(), {a.shape[0], a.shape[1], heads, a.shape[2] / heads});
-    }
-    return x;
-}
-
-/// The elements of a view in the order b h n d.
-template <class T>
-std::vector<T> in_order(const view<T>& x) {
-    std::vector<T> out;
-    for (index_t b = 0; b < x.shape[0]; ++b)
-        for (index_t h = 0; h < x.shape[1]; ++h)
-            for (index_t n = 0; n < x.shape[2]; ++n)
-                for (index_t d = 0; d < x.shape[3]; ++d) out.push_back(x(b, h, n, d));
-    return out;
-}
 
 /// past, then now, along the sequence.
 template <class T>

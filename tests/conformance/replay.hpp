@@ -17,6 +17,13 @@ enum class engine { heed, reference };
 /// what is tolerated.
 double replay_attention(golden_case& c, engine by);
 double replay_rotary(golden_case& c, engine by);
+double replay_linear_attention(golden_case& c, engine by);
+double replay_recurrence(golden_case& c, engine by);
+double replay_features(golden_case& c, engine by);
+double replay_slots(golden_case& c, engine by);
+double replay_mamba2(golden_case& c, engine by);
+double replay_log_linear(golden_case& c);
+double replay_mesa_net(golden_case& c);
 
 /// Error tolerated relative to max(1, |x|), by the type of an output.
 inline double tolerance_of(const std::string& type) {

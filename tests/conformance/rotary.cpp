@@ -2,14 +2,10 @@
 #include <heed/ops/rotary.hpp>
 #include <heed/ref/rotary.hpp>
 
-#include "replay.hpp"
+#include "operand.hpp"
 
 namespace conformance {
 namespace {
-
-void require(bool ok, const std::string& what) {
-    if (!ok) throw std::runtime_error(what);
-}
 
 /// The caches of the case: (P, width / 2) with position_ids, (B, N, width / 2) without.
 template <class T>

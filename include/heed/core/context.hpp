@@ -125,18 +125,33 @@ struct on {
     on(E& e, arena& a) : pool(&e), scratch(&a) {}
 };
 
-/// Policy in the place of on{}: the call checks its arguments, computes nothing, and tells how many bytes of scratch it
-/// needs on this executor.
-template <executor E>
-struct scratch_size {
+namespace detail {
+
+/// What a call runs on without `on`: the calling thread, and scratch of its own.
+struct calling_thread {
     using role = roles::context;
-
-    E* pool;
-    std::size_t* bytes;
+    static serial self;
+    serial* pool = &self;
     arena* scratch = nullptr;
-
-    scratch_size(E& e, std::size_t& need) : pool(&e), bytes(&need) {}
 };
+inline serial calling_thread::self{};
+
+/// Calls body(memory) with `need` bytes: those of the context's arena, or memory of the calling thread, which grows to its
+/// largest call, so that small calls do not pay for pages.
+template <class Context, class Body>
+void with_scratch(const char* op, const Context& context, std::size_t need, const Body& body) {
+    if (context.scratch) {
+        require_argument(context.scratch->size() >= need, op, "the arena holds ", context.scratch->size(),
+                         " bytes, the call needs ", need);
+        body(context.scratch->data());
+    } else {
+        thread_local arena own;
+        if (own.size() < need) own = arena(need);
+        body(own.data());
+    }
+}
+
+}  // namespace detail
 
 /// Calls body(task, worker) for every task; worker < workers(...) names the scratch the call may use.
 template <executor E>

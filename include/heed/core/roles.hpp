@@ -16,6 +16,15 @@ struct input_gate {};
 struct output_gate {};
 struct past {};
 struct channel_bias {};
+struct decay {};
+struct update {};
+struct read {};
+struct features {};
+struct normaliser {};
+struct form {};
+struct order {};
+struct packed {};
+struct state {};
 struct stranger {};
 
 }  // namespace heed::inline HEED_ABI::roles

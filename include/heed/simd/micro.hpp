@@ -147,14 +147,18 @@ struct prefetch {
     const void* first = nullptr;
     index_t bytes = 0;  // between steps
 };
+/// Asks for nothing: what the product reads is at hand.
+struct no_prefetch {};
 
 /// The micro-kernel. `rs` and `ts` are strides in scalars: an index, or static_index<1> where the axis is contiguous.
-template <class Op, int R, int C, class RowStride, class DepthStride>
+template <class Op, int R, int C, class RowStride, class DepthStride, class Prefetch = no_prefetch>
 HEED_INLINE void multiply(register_tile<typename Op::accumulator, R, C>& acc, const typename Op::scalar* a,
                           RowStride rs, DepthStride ts, const typename Op::scalar* panel, index_t panel_stride,
-                          index_t depth, prefetch ahead) {
+                          index_t depth, Prefetch ahead = {}) {
     constexpr index_t width = static_cast<index_t>(Op::accumulator::size);
-    auto line = reinterpret_cast<std::uintptr_t>(ahead.first);
+    constexpr bool asks = std::is_same_v<Prefetch, prefetch>;
+    std::uintptr_t line = 0;
+    if constexpr (asks) line = reinterpret_cast<std::uintptr_t>(ahead.first);
 #pragma GCC unroll 2
     for (index_t t = 0; t < depth; ++t) {
         decltype(Op::panel(panel)) x[C];
@@ -165,8 +169,10 @@ HEED_INLINE void multiply(register_tile<typename Op::accumulator, R, C>& acc, co
         });
         a += ts;
         panel += panel_stride;
-        __builtin_prefetch(reinterpret_cast<const void*>(line));
-        line += static_cast<std::uintptr_t>(ahead.bytes);
+        if constexpr (asks) {
+            __builtin_prefetch(reinterpret_cast<const void*>(line));
+            line += static_cast<std::uintptr_t>(ahead.bytes);
+        }
     }
 }
 

@@ -7,6 +7,8 @@
 // counted from that row, so rows may lie anywhere.
 #pragma once
 
+#include <cstdint>
+
 #include "../simd/rows.hpp"
 #include "../simd/stored_rows.hpp"
 
@@ -29,8 +31,11 @@ public:
     HEED_INLINE void step() {
         constexpr int lines = std::max<int>(1, static_cast<int>(Elements * Rows::bits / 512));
         if (row_ == end_) return;
-        const char* at = static_cast<const char*>(*row_) + line_ * 64;
-        unroll<lines>([&](auto i) HEED_INLINE_LAMBDA { __builtin_prefetch(at + i * 64, 0, 1); });
+        // A number, since a row that does not come is null and nothing may be added to that.
+        const auto at = reinterpret_cast<std::uintptr_t>(*row_) + static_cast<std::uintptr_t>(line_ * 64);
+        unroll<lines>([&](auto i) HEED_INLINE_LAMBDA {
+            __builtin_prefetch(reinterpret_cast<const void*>(at + static_cast<std::uintptr_t>(i * 64)), 0, 1);
+        });
         line_ += lines;
         if (line_ >= lines_) {
             ++row_;

@@ -1,0 +1,169 @@
+// Decays: what a state forgets from token to token. All are natural logs <= 0, -inf allowed (checked; NaN propagates);
+// kernels see their exponentials, which are at most 1.
+//
+//   S_t = A_t S_{t-1} + ...   with A_t  exp(g_h), exp(g_ht), diag(exp(g_ht)) from the left or from the right, or complex
+// A gate may have fewer heads than there are states, if it divides them: neighbours share it.
+#pragma once
+
+#include <span>
+
+#include "../core/half.hpp"
+#include "../core/recurrence_kinds.hpp"
+#include "../core/roles.hpp"
+#include "token_walk.hpp"
+
+namespace heed::inline HEED_ABI {
+
+/// S_t = S_{t-1} + ... (the default).
+struct no_decay {
+    using role = roles::decay;
+    static constexpr decay_kind kind = decay_kind::none;
+    void check(const char*, const recurrence_extents&) const {}
+    template <class A, class T>
+    void load(const token_walk&, index_t, index_t, T*, index_t) const {}
+};
+
+/// A constant per head: logs (heads).
+template <class S>
+struct head_decay {
+    using role = roles::decay;
+    static constexpr decay_kind kind = decay_kind::scalar;
+    std::span<const S> logs;
+    explicit head_decay(std::span<const S> g) : logs(g) {}
+    explicit head_decay(std::span<S> g) : logs(g) {}
+    template <class Container>
+        requires(requires(const Container& g) { std::span<const typename Container::value_type>(g); })
+    explicit head_decay(const Container& g) : logs(g) {}
+
+    void check(const char* op, const recurrence_extents& x) const {
+        const auto count = static_cast<index_t>(logs.size());
+        require_shape(count > 0 ? x.heads % count == 0 : x.heads == 0, op, "head_decay has ", count,
+                      " heads, which do not divide the ", x.heads, " of the state");
+        detail::check_log_decay(op, "head_decay", view<const S, 1>{logs.data(), {count}, {1}});
+    }
+    template <class A, class T>
+    void load(const token_walk& at, index_t h, index_t heads, T* to, index_t) const {
+        const auto g = logs[static_cast<std::size_t>(detail::serving(h, heads, static_cast<index_t>(logs.size())))];
+        std::fill_n(to, at.count, std::exp(static_cast<T>(g)));
+    }
+};
+template <class Container>
+head_decay(const Container&) -> head_decay<typename Container::value_type>;
+template <class S>
+head_decay(std::span<S>) -> head_decay<std::remove_const_t<S>>;
+
+/// One number per token and head: logs (B, heads, N). Mamba-2, gated delta nets, simple GLA.
+template <class S>
+struct token_decay {
+    using role = roles::decay;
+    static constexpr decay_kind kind = decay_kind::scalar;
+    view<const S, 3> logs;
+    explicit token_decay(view<const S, 3> g) : logs(g) {}
+    explicit token_decay(view<S, 3> g) : logs(g) {}
+
+    void check(const char* op, const recurrence_extents& x) const {
+        detail::check_gate(op, "token_decay", logs.shape[0], logs.shape[1], logs.shape[2], x.B, x.heads, x.N);
+        detail::check_log_decay(op, "token_decay", logs);
+    }
+    template <class A, class T>
+    void load(const token_walk& at, index_t h, index_t heads, T* to, index_t) const {
+        detail::load_numbers(logs, at, detail::serving(h, heads, logs.shape[1]), to);
+        detail::exponentiate<A>(to, at.count);
+    }
+};
+template <class S>
+token_decay(view<S, 3>) -> token_decay<std::remove_const_t<S>>;
+
+namespace detail {
+
+/// A row of logs per token.
+template <class S>
+struct row_decay {
+    using role = roles::decay;
+    view<const S, 4> logs;
+
+    void check(const char* op, const char* name, const char* channel, index_t width, const recurrence_extents& x) const {
+        check_gate(op, name, logs.shape[0], logs.shape[1], logs.shape[2], x.B, x.heads, x.N);
+        require_shape(logs.shape[3] == width, op, name, " has ", logs.shape[3], " ", channel, " channels, the state has ",
+                      width);
+        check_log_decay(op, name, logs);
+    }
+    template <class A, class T>
+    void load(const token_walk& at, index_t h, index_t heads, T* to, index_t stride) const {
+        const index_t head = serving(h, heads, logs.shape[1]);
+        for (index_t t = 0; t < at.count; ++t)
+            exponential_row<A>(logs.data + at.b * logs.strides[0] + head * logs.strides[1] + at[t] * logs.strides[2],
+                               logs.strides[3], logs.shape[3], to + t * stride, stride);
+    }
+};
+
+}  // namespace detail
+
+/// One number per key channel, token and head: logs (B, heads, N, D). GLA, RWKV-6, HGRN2, KDA.
+template <class S>
+struct channel_decay : detail::row_decay<S> {
+    static constexpr decay_kind kind = decay_kind::rows;
+    explicit channel_decay(view<const S, 4> g) : detail::row_decay<S>{g} {}
+    explicit channel_decay(view<S, 4> g) : detail::row_decay<S>{g} {}
+    void check(const char* op, const recurrence_extents& x) const {
+        detail::row_decay<S>::check(op, "channel_decay", "key", x.D, x);
+    }
+};
+template <class S>
+channel_decay(view<S, 4>) -> channel_decay<std::remove_const_t<S>>;
+
+/// One number per value channel, token and head: logs (B, heads, N, E). Gated slots (ABC, GSA).
+template <class S>
+struct value_decay : detail::row_decay<S> {
+    static constexpr decay_kind kind = decay_kind::columns;
+    explicit value_decay(view<const S, 4> g) : detail::row_decay<S>{g} {}
+    explicit value_decay(view<S, 4> g) : detail::row_decay<S>{g} {}
+    void check(const char* op, const recurrence_extents& x) const {
+        detail::row_decay<S>::check(op, "value_decay", "value", x.E, x);
+    }
+    /// Of some columns only.
+    template <class A, class T>
+    void load_columns(const token_walk& at, index_t h, index_t heads, T* to, index_t stride, range columns) const {
+        value_decay{slice(this->logs, 3, columns)}.template load<A>(at, h, heads, to, stride);
+    }
+};
+template <class S>
+value_decay(view<S, 4>) -> value_decay<std::remove_const_t<S>>;
+
+/// A complex factor per key channel, token and head: exp(magnitude + i phase), magnitude a log <= 0, phase in radians; each
+/// (B, heads, N, D), or of width 1 for all channels alike. The state is complex, (2 D, E): its real rows, then its
+/// imaginary ones; an output reads the real ones, o = q^T Re(S) [88].
+template <class S>
+struct complex_decay {
+    using role = roles::decay;
+    static constexpr decay_kind kind = decay_kind::complex;
+    view<const S, 4> magnitude, phase;
+    complex_decay(view<const S, 4> m, view<const S, 4> p) : magnitude(m), phase(p) {}
+    complex_decay(view<S, 4> m, view<S, 4> p) : magnitude(m), phase(p) {}
+
+    void check(const char* op, const recurrence_extents& x) const {
+        const auto one = [&](const char* name, const view<const S, 4>& g) {
+            detail::check_gate(op, name, g.shape[0], g.shape[1], g.shape[2], x.B, x.heads, x.N);
+            require_shape(g.shape[3] == x.D || g.shape[3] == 1, op, name, " has ", g.shape[3],
+                          " key channels, the state has ", x.D);
+        };
+        one("complex_decay's magnitude", magnitude);
+        one("complex_decay's phase", phase);
+        detail::check_log_decay(op, "complex_decay's magnitude", magnitude);
+    }
+    template <class A, class T>
+    void load(const token_walk& at, index_t h, index_t heads, T* to, index_t stride) const {
+        const index_t m_head = detail::serving(h, heads, magnitude.shape[1]), p_head = detail::serving(h, heads, phase.shape[1]);
+        for (index_t t = 0; t < at.count; ++t, to += 2 * stride)
+            for (index_t d = 0; d < stride; ++d) {
+                const auto m = static_cast<T>(magnitude(at.b, m_head, at[t], std::min(d, magnitude.shape[3] - 1)));
+                const auto p = static_cast<T>(phase(at.b, p_head, at[t], std::min(d, phase.shape[3] - 1)));
+                to[d] = std::exp(m) * std::cos(p);
+                to[stride + d] = std::exp(m) * std::sin(p);
+            }
+    }
+};
+template <class S>
+complex_decay(view<S, 4>, view<S, 4>) -> complex_decay<std::remove_const_t<S>>;
+
+}  // namespace heed::inline HEED_ABI

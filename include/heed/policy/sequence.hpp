@@ -1,0 +1,94 @@
+// How a recurrence walks its tokens, and in which form it is computed.
+#pragma once
+
+#include <span>
+
+#include "../core/error.hpp"
+#include "../core/roles.hpp"
+
+namespace heed::inline HEED_ABI {
+
+/// From the last token to the first. A final state is that after the first token.
+struct reversed {
+    using role = roles::order;
+};
+
+/// Every query reads the state after the last token.
+struct non_causal {
+    using role = roles::order;
+};
+
+/// First token to last (the default).
+struct causal_order {
+    using role = roles::order;
+};
+
+/// Sequences side by side: sequence s has tokens [offsets[s], offsets[s + 1]) of the only batch entry; states begin anew, and
+/// there is a state a sequence.
+struct packed {
+    using role = roles::packed;
+    std::span<const index_t> offsets;
+    explicit packed(std::span<const index_t> o) : offsets(o) {}
+
+    index_t sequences() const { return static_cast<index_t>(offsets.size()) - 1; }
+    void check(const char* op, index_t B, index_t N) const {
+        require_shape(B == 1, op, "packed sequences are in one batch entry, q has ", B);
+        require_shape(!offsets.empty() && offsets.front() == 0, op, "packed offsets do not begin with 0");
+        for (std::size_t s = 1; s < offsets.size(); ++s)
+            require_argument(offsets[s - 1] <= offsets[s], op, "packed offsets fall from ", offsets[s - 1], " to ",
+                             offsets[s]);
+        require_shape(offsets.back() == N, op, "packed offsets end at ", offsets.back(), ", there are ", N, " tokens");
+    }
+};
+
+/// Every batch entry is a sequence (the default).
+struct not_packed {
+    using role = roles::packed;
+};
+
+/// Token by token.
+struct recurrent {
+    using role = roles::form;
+};
+
+/// c tokens at a time, as matrix products, and the state between.
+struct chunked {
+    using role = roles::form;
+    index_t tokens;
+    explicit chunked(index_t c) : tokens(c) {}
+    void check(const char* op) const { require_argument(tokens >= 1, op, "chunked has ", tokens, " tokens, the least is 1"); }
+};
+
+/// All tokens at once: N^2 products, in blocks; the state is met at the ends only.
+struct parallel {
+    using role = roles::form;
+};
+
+/// Whichever is fastest for the shape (the default).
+struct fastest_form {
+    using role = roles::form;
+};
+
+/// o_t = S^T q / max(q . z_t, floor), where z is the same recurrence over values of 1: the weights of a row sum to 1. With
+/// `absolute`, |q . z| in its place. Where that denominator is 0 the output is 0.
+struct sum_of_keys {
+    using role = roles::normaliser;
+    double floor = 0;
+    bool absolute = false;
+    explicit sum_of_keys(double least = 0, bool of_magnitude = false) : floor(least), absolute(of_magnitude) {}
+
+    template <class T>
+    T factor(T sum, index_t, index_t, index_t) const {
+        if (absolute) sum = sum < 0 ? -sum : sum;
+        const T least = static_cast<T>(floor);
+        if (least > 0 && sum < least) sum = least;
+        return sum == 0 ? T(0) : 1 / sum;
+    }
+};
+
+/// Outputs as they are (the default).
+struct not_normalised {
+    using role = roles::normaliser;
+};
+
+}  // namespace heed::inline HEED_ABI

@@ -1,0 +1,3 @@
+#include "recurrence_engines.hpp"
+
+template void conformance::run_recurrence(recurrence_call<float>&, engine);
