@@ -27,6 +27,8 @@
 #include "ops/diverse_beams.hpp"
 #include "ops/dual_chunk.hpp"
 #include "ops/evicting.hpp"
+#include "ops/hybrid_attention.hpp"
+#include "ops/infini_attention.hpp"
 #include "ops/key_moments.hpp"
 #include "ops/lasp.hpp"
 #include "ops/parallel_context.hpp"
