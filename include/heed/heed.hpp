@@ -31,6 +31,8 @@
 #include "ops/infini_attention.hpp"
 #include "ops/key_moments.hpp"
 #include "ops/lasp.hpp"
+#include "ops/log_linear_attention.hpp"
+#include "ops/mesa_net.hpp"
 #include "ops/parallel_context.hpp"
 #include "ops/partials.hpp"
 #include "ops/qada.hpp"

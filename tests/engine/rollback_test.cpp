@@ -1,6 +1,6 @@
 // heed_test: O1 sanitize
-// Undoing tokens: the state is that of the tokens that remain, stepped one by one, to the bit. And a state written without
-// being read, and read without being written.
+// Undoing tokens: the state is that of the tokens that remain, stepped one by one, to the bit. And a state written
+// without being read, and read without being written.
 #include <heed/engine/rollback.hpp>
 
 #include "recurs.hpp"
@@ -15,8 +15,8 @@ const recurrence_sizes sizes{2, 4, 2, 4, 12, 9, 19};
 
 template <class T>
 tensor<T> values_of(const state<T>& s) {
-    const auto [B, H, D, E] = s.shape();
-    tensor<T> t({B, H, D, E + 1});
+    const index_t E = s.shape()[3];
+    tensor<T> t({s.shape()[0], s.shape()[1], s.shape()[2], E + 1});
     t.each([&](index_t b, index_t h, index_t d, index_t e) {
         t(b, h, d, e) = e < E ? s.values()(b, h, d, e) : s.key_sums()(b, h, d);
     });
@@ -85,7 +85,12 @@ TEST(rollback, keeps_rows_of_gates) {
     undoes(x, [&](range r, const auto& f) {
         f(low_rank{cut(x.a.v(), r), cut(x.b.v(), r)}, channel_decay{cut(x.channel.v(), r)});
     });
-    undoes(x, [&](range r, const auto& f) { f(complex_decay{cut(x.channel.v(), r), cut(x.angle.v(), r)}); }, 2 * sizes.D);
+    undoes(
+        x,
+        [&](range r, const auto& f) {
+            f(complex_decay{cut(x.channel.v(), r), cut(x.angle.v(), r)});
+        },
+        2 * sizes.D);
     auto two = sizes;
     two.steps = 2;
     const recurrence_data<float> y(two);
@@ -106,8 +111,11 @@ TEST(rollback, refuses) {
     undo.step(slice(x.q.v(), 2, {0, 1}), k, v, o);
     refuses<argument_error>([&] { undo.undo(2); }, "rollback: 2 tokens are to be undone, 1 can be");
     refuses<argument_error>([&] { rollback bad(s, -1, k, v); }, "-1 tokens are to be kept");
-    refuses<shape_error>([&] { undo.step(slice(x.q.v(), 3, {0, 8}), slice(k, 3, {0, 8}), v, o); },
-                         "an operand has extent 8 on axis 3, was made for 9");
+    refuses<shape_error>(
+        [&] {
+            undo.step(slice(x.q.v(), 3, {0, 8}), slice(k, 3, {0, 8}), v, o);
+        },
+        "an operand has extent 8 on axis 3, was made for 9");
     EXPECT_EQ(undo.undoable(), 1);
 }
 
@@ -118,7 +126,8 @@ TEST(absorb_and_recall, are_the_halves_of_a_recurrence) {
     const auto check = [&](auto order, const auto& whole_by, const auto& writes, const auto& reads) {
         state<float> whole(2, 2, 9, 19), half = whole;
         tensor<float> o({2, 4, 37, 19}), last({2, 4, 37, 19});
-        std::apply([&](const auto&... p) { recurrence(x.q.v(), x.k.v(), x.v.v(), o.v(), whole, order, p...); }, whole_by);
+        std::apply([&](const auto&... p) { recurrence(x.q.v(), x.k.v(), x.v.v(), o.v(), whole, order, p...); },
+                   whole_by);
         std::apply([&](const auto&... p) { absorb(half, x.k.v(), x.v.v(), p...); }, writes);
         EXPECT_TRUE(all_near(values_of(whole), values_of(half), 1e-5));
         const auto before = values_of(half);

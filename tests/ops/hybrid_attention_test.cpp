@@ -73,8 +73,7 @@ TEST(hybrid_attention, averages_values) {
 
 TEST(hybrid_attention, bears_large_logits) {
     data x(9, 30);
-    for (auto* t : {&x.q, &x.k})
-        t->each([&](index_t b, index_t h, index_t n, index_t d) { (*t)(b, h, n, d) *= 60; });
+    for (auto* t : {&x.q, &x.k}) t->each([&](index_t b, index_t h, index_t n, index_t d) { (*t)(b, h, n, d) *= 60; });
     const auto o = attended(x, every(2, 30));
     o.each([&](index_t b, index_t h, index_t n, index_t e) { EXPECT_TRUE(std::isfinite(o(b, h, n, e))); });
 }
@@ -88,8 +87,13 @@ TEST(hybrid_attention, refuses_before_it_writes) {
     refuses<argument_error>([&] { meets({3, 8}); }, "exact key 8 does not ascend within the 8 keys");
     refuses<argument_error>([&] { meets({3, 3}); }, "exact key 3 does not ascend");
     refuses<argument_error>([&] { meets({0}, 0); }, "eps is 0");
-    refuses<shape_error>([&] { hybrid_attention(x.q, x.k, slice(x.v.v(), 2, {0, 7}), o, {}, elu_plus_one{}); }, "hybrid_attention");
-    o.each([&](index_t b, index_t h, index_t n, index_t e) { EXPECT_TRUE(std::isnan(o(b, h, n, e))) << "was written"; });
+    refuses<shape_error>(
+        [&] {
+            hybrid_attention(x.q, x.k, slice(x.v.v(), 2, {0, 7}), o, {}, elu_plus_one{});
+        },
+        "hybrid_attention");
+    o.each(
+        [&](index_t b, index_t h, index_t n, index_t e) { EXPECT_TRUE(std::isnan(o(b, h, n, e))) << "was written"; });
 }
 
 }  // namespace

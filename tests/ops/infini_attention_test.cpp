@@ -21,7 +21,8 @@ struct data {
     tensor<float> out() const { return tensor<float>({2, 2, q.shape()[2], v.shape()[3]}); }
 };
 
-tensor<float> attended(const data& x, index_t C, const std::vector<float>& gate, infini_update by = infini_update::linear) {
+tensor<float> attended(const data& x, index_t C, const std::vector<float>& gate,
+                       infini_update by = infini_update::linear) {
     auto memory = x.memory();
     auto o = x.out();
     infini_attention(memory, x.q, x.k, x.v, o, C, gate, by);
@@ -33,7 +34,8 @@ TEST(infini_attention, is_the_definition) {
     for (index_t N : {0, 1, 7, 16, 37})
         for (index_t C : {1, 5, 16, 50})
             for (auto by : {infini_update::linear, infini_update::delta}) {
-                SCOPED_TRACE(testing::Message() << N << " tokens by " << C << (by == infini_update::delta ? ", delta" : ""));
+                SCOPED_TRACE(testing::Message()
+                             << N << " tokens by " << C << (by == infini_update::delta ? ", delta" : ""));
                 const data x(N);
                 tensor<double> exact(x.out().shape());
                 tensor<float> naive(exact.shape());
@@ -116,11 +118,13 @@ TEST(infini_attention, refuses_before_it_writes) {
     auto memory = x.memory();
     auto o = x.out();
     const std::vector<float> gate{0, 0};
-    refuses<shape_error>([&] { infini_attention(memory, x.q, x.k, x.v, o, 4, std::vector<float>{0}); }, "there are 1 gates");
+    refuses<shape_error>([&] { infini_attention(memory, x.q, x.k, x.v, o, 4, std::vector<float>{0}); },
+                         "there are 1 gates");
     refuses<argument_error>([&] { infini_attention(memory, x.q, x.k, x.v, o, 0, gate); }, "segments have 0 tokens");
     infini_memory<float> narrow(2, 2, 8, 19);
     refuses<shape_error>([&] { infini_attention(narrow, x.q, x.k, x.v, o, 4, gate); }, "the state has 8 rows");
-    o.each([&](index_t b, index_t h, index_t n, index_t e) { EXPECT_TRUE(std::isnan(o(b, h, n, e))) << "was written"; });
+    o.each(
+        [&](index_t b, index_t h, index_t n, index_t e) { EXPECT_TRUE(std::isnan(o(b, h, n, e))) << "was written"; });
 }
 
 }  // namespace

@@ -97,11 +97,14 @@ TEST(lasp, refuses) {
     const recurrence_data<float> x(sizes);
     tensor<float> o({2, 4, 37, 19});
     const std::vector<index_t> shorter{0, 36}, falling{0, 9, 8, 37};
-    refuses<argument_error>([&] { lasp(x.q, x.k, x.v, o, std::span<const index_t>(shorter)); }, "do not go from 0 to the 37");
-    refuses<argument_error>([&] { lasp(x.q, x.k, x.v, o, std::span<const index_t>(falling)); }, "cuts fall from 9 to 8");
+    refuses<argument_error>([&] { lasp(x.q, x.k, x.v, o, std::span<const index_t>(shorter)); },
+                            "do not go from 0 to the 37");
+    refuses<argument_error>([&] { lasp(x.q, x.k, x.v, o, std::span<const index_t>(falling)); },
+                            "cuts fall from 9 to 8");
     refuses<argument_error>([&] { lasp(x.q, x.k, x.v, o, 0); }, "0 parts");
     refuses<shape_error>([&] { lasp(x.q, x.k, x.v, slice(o.v(), 2, {0, 36}), 2); }, "lasp");
-    o.each([&](index_t b, index_t h, index_t n, index_t e) { EXPECT_TRUE(std::isnan(o(b, h, n, e))) << "was written"; });
+    o.each(
+        [&](index_t b, index_t h, index_t n, index_t e) { EXPECT_TRUE(std::isnan(o(b, h, n, e))) << "was written"; });
 }
 
 }  // namespace

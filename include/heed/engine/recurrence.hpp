@@ -242,7 +242,7 @@ void absorb(state<T>& s, const K& k, const V& v, Policies&&... policies) {
     const index_t heads = std::max(keys.shape[1], values.shape[1]);
     const extents<4> shape{q.shape[0], heads, q.shape[2], values.shape[3]};
     const view<T> none{nullptr, shape, dense_strides(shape)};
-    const only_write order;
+    const detail::only_write order;
     detail::with_recurrence<A>(
         op, q, keys, values, none, [&](const auto& call) { detail::run_recurrence(call, op, policies...); }, s, order,
         policies...);
@@ -260,7 +260,7 @@ void recall(const state<T>& s, const Q& q, O&& o, Policies&&... policies) {
     const auto [B, Hs, D, E] = s.shape();
     const view<const T> k{nullptr, {queries.shape[0], Hs, queries.shape[2], queries.shape[3]}, {}};
     const view<const T> v{nullptr, {queries.shape[0], Hs, queries.shape[2], E}, {}};
-    const only_read order;
+    const detail::only_read order;
     const chunked form{token_block};
     auto& held = const_cast<state<T>&>(s);  // order says that it is only read
     detail::with_recurrence<A>(

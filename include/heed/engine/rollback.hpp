@@ -2,8 +2,8 @@
 //
 //   S, the state now; S_0, the state before the last r tokens; k, v and gates of those tokens in a ring
 //   undo n:  S = S_0, then the tokens that remain, one by one
-// A decay cannot be divided out again (it may be 0), so tokens are replayed. Bits are those of steps of one token each.
-// Cost: a second state, the ring, and one more update a token (a third of a step: nothing is read); an undo, r - n updates.
+// A decay cannot be divided out again (it may be 0), so tokens are replayed. Bits are those of steps of one token.
+// Cost: a second state, the ring, and one more update a token, half a step; an undo, r - n updates.
 #pragma once
 
 #include <tuple>
@@ -104,8 +104,8 @@ public:
         if (capacity_ == 0) before_ = now_;
     }
 
-    /// The state becomes that before the last n tokens, n <= undoable(). Policies without rows of tokens are those of the
-    /// construction.
+    /// The state becomes that before the last n tokens, n <= undoable(). Policies without rows of tokens are those of
+    /// the construction.
     template <class A = default_arch>
     void undo(index_t n) {
         require_argument(n >= 0 && n <= count_, op, n, " tokens are to be undone, ", count_, " can be");
@@ -117,7 +117,12 @@ public:
 
 private:
     rollback(const state<T>& s, index_t tokens, view<const K> k, view<const V> v, index_t N, const P&... policies)
-        : now_(s), before_(s), capacity_(checked(tokens)), k_(k, tokens, N), v_(v, tokens, N), policies_(policies...),
+        : now_(s),
+          before_(s),
+          capacity_(checked(tokens)),
+          k_(k, tokens, N),
+          v_(v, tokens, N),
+          policies_(policies...),
           rings_(detail::rings_of(policies, tokens, N)...) {}
 
     static index_t checked(index_t tokens) {
@@ -131,7 +136,8 @@ private:
     template <class F>
     void each_ring(const F& f, P... policies) {
         const auto of_one = [&](auto& own, auto views) {
-            std::apply([&](auto&... ring) { std::apply([&](const auto&... view) { (f(ring, view), ...); }, views); }, own);
+            std::apply([&](auto&... ring) { std::apply([&](const auto&... view) { (f(ring, view), ...); }, views); },
+                       own);
         };
         std::apply([&](auto&... own) { (of_one(own, detail::token_views(policies)), ...); }, rings_);
     }
@@ -139,7 +145,8 @@ private:
     template <class Policy>
     static Policy placed(Policy policy, detail::rings<Policy>& own, index_t slot) {
         auto views = detail::token_views(policy);
-        std::apply([&](auto&... view) { std::apply([&](auto&... ring) { ((view = ring.at(slot)), ...); }, own); }, views);
+        std::apply([&](auto&... view) { std::apply([&](auto&... ring) { ((view = ring.at(slot)), ...); }, own); },
+                   views);
         return policy;
     }
     template <class A>
@@ -147,10 +154,10 @@ private:
         const auto all = at(slot, std::index_sequence_for<P...>{});
         const auto writing = std::apply(
             [](const auto&... policy) {
-                return std::tuple_cat(detail::pick_all<roles::decay>(policy...), detail::pick_all<roles::update>(policy...),
-                                      detail::pick_all<roles::features>(policy...),
-                                      detail::pick_all<roles::normaliser>(policy...),
-                                      detail::pick_all<roles::context>(policy...));
+                return std::tuple_cat(
+                    detail::pick_all<roles::decay>(policy...), detail::pick_all<roles::update>(policy...),
+                    detail::pick_all<roles::features>(policy...), detail::pick_all<roles::normaliser>(policy...),
+                    detail::pick_all<roles::context>(policy...));
             },
             all);
         std::apply([&](const auto&... policy) { absorb<A>(s, k_.at(slot), v_.at(slot), policy...); }, writing);

@@ -53,12 +53,13 @@ inline std::vector<index_t> others(std::span<const index_t> some, index_t M) {
 
 }  // namespace detail
 
-/// q (B, H, N, D), k (B, G, M, D), v (B, G, M, E), o (B, H, N, E), G dividing H; exact: the keys met by softmax, ascending, the
-/// rest by `features`. Without exact keys linear attention, with all of them softmax attention. Policies: on. Memory beside: k
-/// and v once more, two outputs. Throws shape_error or argument_error before o is touched.
+/// q (B, H, N, D), k (B, G, M, D), v (B, G, M, E), o (B, H, N, E), G dividing H; exact: the keys met by softmax,
+/// ascending, the rest by `features`. Without exact keys linear attention, with all of them softmax attention.
+/// Policies: on. Memory beside: k and v once more, two outputs. Throws shape_error or argument_error before o is
+/// touched.
 template <class A = default_arch, class Q, class K, class V, class O, class Features, class... P>
-void hybrid_attention(const Q& q, const K& k, const V& v, O&& o, std::span<const index_t> exact, const Features& features,
-                      double eps = 1e-6, const P&... policies) {
+void hybrid_attention(const Q& q, const K& k, const V& v, O&& o, std::span<const index_t> exact,
+                      const Features& features, double eps = 1e-6, const P&... policies) {
     static constexpr const char* op = "hybrid_attention";
     static_assert(has_role<Features, roles::features> && (has_role<P, roles::context> && ...),
                   "heed: hybrid attention takes features and on");
@@ -72,8 +73,8 @@ void hybrid_attention(const Q& q, const K& k, const V& v, O&& o, std::span<const
     const auto [B, H, N, E] = out.shape;
     const index_t M = keys.shape[2];
     for (std::size_t i = 0; i < exact.size(); ++i)
-        require_argument(exact[i] >= 0 && exact[i] < M && (i == 0 || exact[i - 1] < exact[i]), op, "exact key ", exact[i],
-                         " does not ascend within the ", M, " keys");
+        require_argument(exact[i] >= 0 && exact[i] < M && (i == 0 || exact[i - 1] < exact[i]), op, "exact key ",
+                         exact[i], " does not ascend within the ", M, " keys");
     require_argument(eps > 0, op, "eps is ", eps, ", it must be above 0");
     detail::make_attention_call<A>(queries, detail::source_of(keys, values), out, op).check(op);
 
@@ -98,7 +99,8 @@ void hybrid_attention(const Q& q, const K& k, const V& v, O&& o, std::span<const
         for (index_t h = 0; h < H; ++h)
             for (index_t n = 0; n < N; ++n) {
                 const T w = exact.empty() ? T(0) : static_cast<T>(std::exp(log_sums(b, h, n) - top(b, h, n)));
-                const T all = w + o_linear(b, h, n, E), by = 1 / (all < static_cast<T>(eps) ? static_cast<T>(eps) : all);
+                const T all = w + o_linear(b, h, n, E),
+                        by = 1 / (all < static_cast<T>(eps) ? static_cast<T>(eps) : all);
                 for (index_t e = 0; e < E; ++e)
                     out(b, h, n, e) = static_cast<O_>(by * (w * o_soft(b, h, n, e) + o_linear(b, h, n, e)));
             }

@@ -1,10 +1,9 @@
 // Infini-attention: softmax within a segment, and a compressive memory of all segments before [108].
 //
-//   o = g phi(q)^T S / phi(q).z + (1 - g) softmax(q.k / sqrt D) v    g = sigmoid(gate_h), phi = 1 + elu; the read is 0 where z is
+//   o = g phi(q)^T S / phi(q).z + (1 - g) softmax(q.k / sqrt D) v     g = sigmoid(gate_h), phi = 1 + elu; 0 where z is
 //   after a segment:  S += sum_t phi(k_t) w_t^T,  z += sum_t phi(k_t)     w = v, or v - phi(k)^T S / phi(k).z (delta)
-// with S and z of before the segment. z grows by delta segments too, so keys that come again halve what they recall. Positions
-// are the softmax's affair: a memory takes q and k unrotated. Cost: N C D of attention, 4 N D E of memory.
-// Munkhdalai et al., arXiv:2404.07143.
+// with S and z of before the segment. z grows by delta segments too, so keys that come again halve what they recall.
+// Cost: N C (D + E) flops of attention, 4 N D E of memory (delta 6). Munkhdalai et al., arXiv:2404.07143.
 #pragma once
 
 #include <cmath>
@@ -48,7 +47,8 @@ public:
         for (index_t b = 0; b < B; ++b)
             for (index_t h = 0; h < H; ++h)
                 for (index_t n = 0; n < C; ++n)
-                    for (index_t e = 0; e < E; ++e) news(b, h, n, e) = static_cast<T>(values(b, h, n, e)) - news(b, h, n, e);
+                    for (index_t e = 0; e < E; ++e)
+                        news(b, h, n, e) = static_cast<T>(values(b, h, n, e)) - news(b, h, n, e);
         absorb<A>(state_, keys, news, elu_plus_one{}, sum_of_keys{}, policies...);
     }
 
@@ -75,17 +75,18 @@ void gate_memory(const view<T>& recalled, const view<T>& local, const view<O>& o
 
 template <class T, class Gate, class O>
 void check_infini(const char* op, const infini_memory<T>& memory, const Gate& gate, const view<O>& o) {
-    require_shape(static_cast<index_t>(gate.size()) == o.shape[1], op, "there are ", gate.size(), " gates, o has ", o.shape[1],
-                  " heads");
+    require_shape(static_cast<index_t>(gate.size()) == o.shape[1], op, "there are ", gate.size(), " gates, o has ",
+                  o.shape[1], " heads");
     require_shape(memory.held().shape()[3] == o.shape[3], op, "the memory has ", memory.held().shape()[3],
                   " columns, o has width ", o.shape[3]);
 }
 
 }  // namespace detail
 
-/// The open segment: q (B, Hq, N, D) are the last N <= M tokens of k (B, H, M, D) and v (B, H, M, E), which are not in the memory
-/// yet; o (B, Hq, N, E); gate: a logit for each head of q. A step of decoding has N 1; when M reaches the length of a segment,
-/// memory.fold(k, v) closes it. Policies: on. Memory beside: two outputs of T. Throws before o is touched.
+/// The open segment: q (B, Hq, N, D) are the last N <= M tokens of k (B, H, M, D) and v (B, H, M, E), which are not in
+/// the memory yet; o (B, Hq, N, E); gate: a logit for each head of q. A step of decoding has N 1; when M reaches the
+/// length of a segment, memory.fold(k, v) closes it. Policies: on. Memory beside: two outputs of T. Throws before o is
+/// touched.
 template <class A = default_arch, class T, class Q, class K, class V, class O, class Gate, class... P>
 void infini_segment(const infini_memory<T>& memory, const Q& q, const K& k, const V& v, O&& o, const Gate& gate,
                     const P&... policies) {
@@ -94,14 +95,15 @@ void infini_segment(const infini_memory<T>& memory, const Q& q, const K& k, cons
     detail::check_infini("infini_segment", memory, gates, out);
     const auto size = static_cast<std::size_t>(out.size());
     std::vector<T> first(size), second(size);
-    const view<T> recalled{first.data(), out.shape, dense_strides(out.shape)}, local{second.data(), out.shape, recalled.strides};
+    const view<T> recalled{first.data(), out.shape, dense_strides(out.shape)},
+        local{second.data(), out.shape, recalled.strides};
     memory.template recall<A>(q, recalled, policies...);
     attention<A>(q, k, v, local, causal{}, policies...);
     detail::gate_memory(recalled, local, out, gates);
 }
 
-/// All tokens of q, k, v (as above, N tokens each) in segments of C, the last perhaps shorter, from the memory, which holds all
-/// of them afterwards.
+/// All tokens of q, k, v (as above, N tokens each) in segments of C, the last perhaps shorter, from the memory, which
+/// holds all of them afterwards.
 template <class A = default_arch, class T, class Q, class K, class V, class O, class Gate, class... P>
 void infini_attention(infini_memory<T>& memory, const Q& q, const K& k, const V& v, O&& o, index_t C, const Gate& gate,
                       infini_update by = infini_update::linear, const P&... policies) {

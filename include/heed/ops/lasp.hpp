@@ -3,8 +3,8 @@
 //   local_r = S after part r from 0            parts at once, nothing read
 //   in_0 = S,  in_{r+1} = A_r in_r + local_r   A_r the product of the decays of part r
 //   o of part r: the recurrence from in_r      parts at once
-// Equal to the recurrence in one piece, to rounding. Cost: 6 D E flops a token and head in place of 4 D E, so it serves one
-// sequence whose state has too few columns to be cut over them; recurrence(..., on{pool}) cuts columns and costs nothing.
+// Equal to the recurrence in one piece, to rounding. Cost: 6 D E flops a token and head in place of 4 D E, so it serves
+// a sequence whose state has too few columns to be cut; recurrence(..., on{pool}) cuts columns, which costs less.
 // The exponents never leave [0, 1]: nothing is divided by a decay, which may be 0.
 #pragma once
 
@@ -20,7 +20,8 @@ namespace detail {
 inline double total_decay(const no_decay&, index_t, index_t, index_t, index_t, index_t) { return 1; }
 template <class S>
 double total_decay(const head_decay<S>& g, index_t, index_t h, index_t heads, index_t, index_t tokens) {
-    const auto log = static_cast<double>(g.logs[static_cast<std::size_t>(serving(h, heads, static_cast<index_t>(g.logs.size())))]);
+    const auto log =
+        static_cast<double>(g.logs[static_cast<std::size_t>(serving(h, heads, static_cast<index_t>(g.logs.size())))]);
     return tokens == 0 ? 1 : std::exp(log * static_cast<double>(tokens));
 }
 template <class S>
@@ -32,7 +33,8 @@ double total_decay(const token_decay<S>& g, index_t b, index_t h, index_t heads,
 template <class S>
 double total_decay(const channel_decay<S>& g, index_t b, index_t h, index_t heads, index_t d, index_t tokens) {
     double sum = 0;
-    for (index_t t = 0; t < tokens; ++t) sum += static_cast<double>(g.logs(b, serving(h, heads, g.logs.shape[1]), t, d));
+    for (index_t t = 0; t < tokens; ++t)
+        sum += static_cast<double>(g.logs(b, serving(h, heads, g.logs.shape[1]), t, d));
     return std::exp(sum);
 }
 template <class Decay>
@@ -57,9 +59,10 @@ void carry_over(const state<T>& before, state<T>& next, const Decay& decay, inde
 
 }  // namespace detail
 
-/// recurrence(q, k, v, o, policies...) with the tokens cut into [cuts[r], cuts[r + 1]), from 0 to N. Additive updates; policies:
-/// no_decay, head_decay, token_decay or channel_decay, reads, sum_of_keys, scale, a state, on. Bits depend on the cuts, not on
-/// the executor. Memory beside: a state a part. Throws shape_error or argument_error before anything is written.
+/// recurrence(q, k, v, o, policies...) with the tokens cut into [cuts[r], cuts[r + 1]), from 0 to N. Additive updates;
+/// policies: no_decay, head_decay, token_decay or channel_decay, reads, sum_of_keys, scale, a state, on. Bits depend on
+/// the cuts, not on the executor. Memory beside: a state a part. Throws shape_error or argument_error before anything
+/// is written.
 template <class A = default_arch, class Q, class K, class V, class O, class... P>
 void lasp(const Q& q, const K& k, const V& v, O&& o, std::span<const index_t> cuts, P&&... policies) {
     static constexpr const char* op = "lasp";
@@ -79,7 +82,8 @@ void lasp(const Q& q, const K& k, const V& v, O&& o, std::span<const index_t> cu
     static_assert(std::is_same_v<const sum_of_keys, decltype(normaliser)> ||
                       std::is_same_v<const not_normalised, decltype(normaliser)>,
                   "heed: a normaliser of one's own may depend on the place of a token, which parts do not know");
-    detail::with_recurrence<A>(op, queries, keys, values, out, [](const auto&) {}, policies...);
+    detail::with_recurrence<A>(
+        op, queries, keys, values, out, [](const auto&) {}, policies...);
     require_argument(cuts.size() >= 2 && cuts.front() == 0 && cuts.back() == queries.shape[2], op,
                      "cuts do not go from 0 to the ", queries.shape[2], " tokens");
     for (std::size_t r = 1; r < cuts.size(); ++r)

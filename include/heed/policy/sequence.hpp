@@ -18,6 +18,7 @@ struct non_causal {
     using role = roles::order;
 };
 
+namespace detail {
 /// No output (absorb), or no update (recall).
 struct only_write {
     using role = roles::order;
@@ -25,6 +26,7 @@ struct only_write {
 struct only_read {
     using role = roles::order;
 };
+}  // namespace detail
 
 /// First token to last (the default).
 struct causal_order {
