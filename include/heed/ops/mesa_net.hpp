@@ -134,7 +134,7 @@ void mesa_net(mesa_state<T>& s, const Q& q, const K& k, const V& v, const view<B
     static_assert(decltype(decay)::kind == decay_kind::none || decltype(decay)::kind == decay_kind::scalar,
                   "heed: the Mesa layer decays by a number a token");
     const auto context = detail::pick<roles::context>(detail::calling_thread{}, policies...);
-    const auto [B, H, N, D] = queries.shape;
+    const index_t B = queries.shape[0], H = queries.shape[1], N = queries.shape[2], D = queries.shape[3];
     const index_t E = values.shape[3];
     const delta_rule update{beta};
     detail::with_recurrence<A>(
@@ -157,33 +157,32 @@ void mesa_net(mesa_state<T>& s, const Q& q, const K& k, const V& v, const view<B
     carver need;
     detail::mesa_head<A, T>(need, D, E);
     need.take<T>(lanes<T, A>);
-    const index_t heads = H, tokens = N, width = D, out_width = E;
     const auto body = [&](std::byte* memory) {
-        for_tasks(*context.pool, B * heads, [&](index_t task, index_t worker) {
-            const index_t b = task / heads, h = task % heads;
+        for_tasks(*context.pool, B * H, [&](index_t task, index_t worker) {
+            const index_t b = task / H, h = task % H;
             carver from(memory + static_cast<std::size_t>(worker) * need.used());
-            const detail::mesa_head<A, T> head(from, width, out_width);
+            const detail::mesa_head<A, T> head(from, D, E);
             T* const a = from.take<T>(lanes<T, A>);
             for (T* x : {head.q, head.k, head.lambda}) std::fill_n(x, head.row(), T(0));
             std::fill_n(head.v, head.column(), T(0));
-            for (index_t d = 0; d < width; ++d) head.lambda[d] = static_cast<T>(lambda(h, d));
-            T* const kk = s.keys.values().data + (b * heads + h) * s.keys.plane();
-            T* const kv = s.values.values().data + (b * heads + h) * s.values.plane();
-            for (index_t n = 0; n < tokens; ++n) {
+            for (index_t d = 0; d < D; ++d) head.lambda[d] = static_cast<T>(lambda(h, d));
+            T* const kk = s.keys.values().data + (b * H + h) * s.keys.plane();
+            T* const kv = s.values.values().data + (b * H + h) * s.values.plane();
+            for (index_t n = 0; n < N; ++n) {
                 detail::load_row<A>(from_q, b, h, n, head.q);
                 detail::load_row<A>(from_k, b, h, n, head.k);
                 detail::load_row<A>(from_v, b, h, n, head.v);
                 a[0] = T(1);
-                decay.template load<A>(token_walk{b, n, 1, 1}, h, heads, a, 0);
-                const T by = static_cast<T>(beta(b, detail::serving(h, heads, beta.shape[1]), n));
+                decay.template load<A>(token_walk{b, n, 1, 1}, h, H, a, 0);
+                const T by = static_cast<T>(beta(b, detail::serving(h, H, beta.shape[1]), n));
                 head.write(kk, s.keys.stride(), a[0], by, head.k, head.row());
                 head.write(kv, s.values.stride(), a[0], by, head.v, head.column());
                 head.read(kk, s.keys.stride(), kv, s.values.stride(), steps);
-                narrow_row<A>(head.o, out_width, &out(b, h, n, 0), out.strides[3]);
+                narrow_row<A>(head.o, E, &out(b, h, n, 0), out.strides[3]);
             }
         });
     };
-    detail::with_scratch(op, context, need.used() * static_cast<std::size_t>(workers(*context.pool, B * heads)), body);
+    detail::with_scratch(op, context, need.used() * static_cast<std::size_t>(workers(*context.pool, B * H)), body);
 }
 
 }  // namespace heed::inline HEED_ABI
