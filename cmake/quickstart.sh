@@ -20,7 +20,7 @@ choose() {  # tools eigen xsimd gtest benchmark extras
 install_missing() {
     if command -v apt-get >/dev/null; then
         choose "cmake make g++" libeigen3-dev libxsimd-dev libgtest-dev libbenchmark-dev \
-            "libopenblas-dev libdnnl-dev gnuplot-nox"
+            "libfftw3-dev libopenblas-dev libdnnl-dev gnuplot-nox"
         has() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; }
         refresh() { as_root apt-get update; }
         add() {
@@ -29,23 +29,23 @@ install_missing() {
         }
     elif command -v dnf >/dev/null; then
         choose "cmake make gcc-c++" eigen3-devel xsimd-devel gtest-devel google-benchmark-devel \
-            "openblas-devel onednn-devel gnuplot"
+            "fftw-devel openblas-devel onednn-devel gnuplot"
         has() { rpm -q "$1" >/dev/null 2>&1; }
         refresh() { :; }
         add() { as_root dnf install -y "$@"; }
     elif command -v pacman >/dev/null; then
-        choose "cmake make gcc" eigen xsimd gtest benchmark "openblas onednn gnuplot"
+        choose "cmake make gcc" eigen xsimd gtest benchmark "fftw openblas onednn gnuplot"
         has() { pacman -Qq "$1" >/dev/null 2>&1; }
         refresh() { :; }
         add() { as_root pacman -S --needed --noconfirm "$@"; }
     elif command -v brew >/dev/null; then
-        choose "cmake" eigen xsimd googletest google-benchmark "openblas onednn gnuplot"
+        choose "cmake" eigen xsimd googletest google-benchmark "fftw openblas onednn gnuplot"
         has() { brew list "$1" >/dev/null 2>&1; }
         refresh() { :; }
         add() { brew install "$@"; }
     else
         echo "No apt-get, dnf, pacman or brew here. heed needs: CMake 3.22, a C++20 compiler, make, Eigen 3.4, xsimd 8 to 14,"
-        echo "GoogleTest for the tests; Google Benchmark for the benchmarks (OpenBLAS, oneDNN and gnuplot if you like)."
+        echo "GoogleTest for the tests; Google Benchmark for the benchmarks (FFTW, OpenBLAS, oneDNN and gnuplot if you like)."
         command -v cmake >/dev/null || exit 1  # with CMake here it may all be here, and the build will tell
         return 0
     fi

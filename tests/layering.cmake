@@ -22,6 +22,9 @@ set(simd_foreign "(imm|x86)intrin\\.h|arm_[a-z0-9]+\\.h")
 set(simd/pack.hpp_foreign "xsimd/.*|${simd_foreign}")
 set(select_foreign "(unsupported/)?Eigen/.*")
 set(interop_foreign "(unsupported/)?Eigen/.*")
+# Layers of models are products of matrices, and what fits a recurrence to a filter is linear algebra.
+set(ops/implicit_filter.hpp_foreign "Eigen/Core")
+set(ops/distillation.hpp_foreign "Eigen/(Core|Eigenvalues|QR)")
 set(dist_foreign "mpi\\.h")
 set(cache_foreign "sys/(mman|stat|types)\\.h|fcntl\\.h|unistd\\.h|windows\\.h")  # mapped files
 

@@ -23,40 +23,12 @@ void check_layouts() {
         const recurrence_data<T> y(sizes, 1, l);
         EXPECT_TRUE(same_values(run(x, {}, x.token_gate()), run(y, l, y.token_gate())));
         EXPECT_TRUE(
-            same_values(run(x, {}, x.channel_gate(), x.bonus_read()), run(y, l, y.channel_gate(), y.bonus_read())));
-        EXPECT_TRUE(
             same_values(run(x, {}, x.channel_gate(), x.delta_update()), run(y, l, y.channel_gate(), y.delta_update())));
     }
 }
 
 TEST(recurrence_layout, float_bits_do_not_depend_on_strides) { check_layouts<float>(); }
 TEST(recurrence_layout, bf16_bits_do_not_depend_on_strides) { check_layouts<bf16>(); }
-
-TEST(recurrence_layout, other_policies_bits_do_not_depend_on_strides) {
-    const recurrence_data<float> x(sizes), y(sizes, 1, layout::strided());
-    const auto from = beginning<float>(2, 2, 9, 19);
-    EXPECT_TRUE(
-        same_values(recur_from(from, x.q, x.k, x.v, x.value_gate()), recur_from(from, y.q, y.k, y.v, y.value_gate())));
-    EXPECT_TRUE(same_values(recur_from(from, x.q, x.k, x.v, x.low_rank_update()),
-                            recur_from(from, y.q, y.k, y.v, y.low_rank_update())));
-    const auto twice = beginning<float>(2, 2, 18, 19);
-    EXPECT_TRUE(same_values(recur_from(twice, x.q, x.k, x.v, x.complex_gate()),
-                            recur_from(twice, y.q, y.k, y.v, y.complex_gate())));
-}
-
-TEST(recurrence_layout, a_batch_may_be_broadcast) {
-    const auto q = normal<float>({3, 2, 20, 8}, 1), k = normal<float>({1, 2, 20, 8}, 2),
-               v = normal<float>({1, 2, 20, 8}, 3);
-    tensor<float> o({3, 2, 20, 8}), one({1, 2, 20, 8});
-    auto kb = k.v(), vb = v.v();
-    kb.shape[0] = vb.shape[0] = 3;
-    kb.strides[0] = vb.strides[0] = 0;
-    recurrence(q, kb, vb, o);
-    for (index_t b = 0; b < 3; ++b) {
-        recurrence(slice(q.v(), 0, {b, b + 1}), k, v, one);
-        one.each([&](index_t, index_t h, index_t n, index_t d) { ASSERT_EQ(o(b, h, n, d), one(0, h, n, d)); });
-    }
-}
 
 template <class T, class... P>
 void check_guarded(const recurrence_sizes& s, flush side, const P&... form) {
@@ -81,7 +53,7 @@ void check_guards() {
         for (index_t N : {1, 9, 16, 33})
             for (index_t D : {1, 15, 16, 19}) {
                 check_guarded<T>({1, 2, 1, 2, N, D, D + 2}, side);
-                check_guarded<T>({1, 2, 1, 2, N, D, D + 2}, side, recurrent{});
+                check_guarded<T>({1, 2, 1, 2, N, D, D + 2}, side, chunked{16});
             }
 }
 

@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: O1
 // Orders and packing: from the end, every query after the last token, sequences side by side.
 #include "recurs.hpp"
 
@@ -18,9 +18,9 @@ TEST(recurrence_order, from_the_end) {
         SCOPED_TRACE(N);
         const recurrence_data<float> x({2, 4, 2, 2, N, 9, 17, 1, 2});
         EXPECT_TRUE(recurs(x, by_token | backwards, x.token_gate(), reversed{}));
-        EXPECT_TRUE(recurs(x, by_token | backwards, x.token_gate(), reversed{}, recurrent{}));
+        EXPECT_TRUE(recurs(x, by_token | backwards, x.token_gate(), reversed{}, chunked{16}));
         EXPECT_TRUE(
-            recurs(x, by_channel | delta | backwards, x.channel_gate(), x.delta_update(), reversed{}, recurrent{}));
+            recurs(x, by_channel | delta | backwards, x.channel_gate(), x.delta_update(), reversed{}, chunked{16}));
         const recurrence_data<float> steps({1, 1, 1, 1, N, 9, 17, 3});
         EXPECT_TRUE(recurs(steps, delta | backwards, steps.householder_update(), reversed{}));
     }
@@ -41,9 +41,9 @@ TEST(recurrence_order, every_query_after_the_last_token) {
         SCOPED_TRACE(N);
         const recurrence_data<float> x({2, 4, 2, 2, N, 9, 17, 1, 2});
         EXPECT_TRUE(recurs(x, all_at_once, non_causal{}));
-        EXPECT_TRUE(recurs(x, by_token | all_at_once, x.token_gate(), non_causal{}, recurrent{}));
+        EXPECT_TRUE(recurs(x, by_token | all_at_once, x.token_gate(), non_causal{}, chunked{16}));
         EXPECT_TRUE(recurs(x, by_channel | all_at_once, x.channel_gate(), non_causal{}));
-        EXPECT_TRUE(recurs(x, delta | all_at_once, x.delta_update(), non_causal{}, recurrent{}));
+        EXPECT_TRUE(recurs(x, delta | all_at_once, x.delta_update(), non_causal{}, chunked{16}));
     }
 }
 
@@ -66,26 +66,29 @@ TEST(recurrence_packed, sequences_side_by_side) {
             EXPECT_TRUE(recurs(x.q, x.k, x.v, packed_at(x, parts, offsets), policies..., packed{offsets}));
         };
         check(by_token, x.token_gate());
-        check(by_token, x.token_gate(), recurrent{});
-        check(by_channel | delta, x.channel_gate(), x.delta_update(), recurrent{});
+        check(by_token, x.token_gate(), chunked{16});
+        check(by_channel | delta, x.channel_gate(), x.delta_update(), chunked{16});
         check(by_token | backwards, x.token_gate(), reversed{});
         check(by_token | all_at_once, x.token_gate(), non_causal{});
     }
 }
 
 TEST(recurrence_packed, is_each_sequence_alone_bit_for_bit) {
-    const recurrence_data<float> x({1, 2, 2, 2, 60, 9, 17, 1, 2});
-    const std::vector<index_t> offsets{0, 5, 5, 37, 60};
-    const auto from = beginning<float>(4, 2, 9, 17);
-    const auto all = recur_from(from, x.q, x.k, x.v, x.channel_gate(), x.delta_update(), packed{offsets});
-    for (index_t s = 0; s < 4; ++s) {
-        const range r{offsets[static_cast<std::size_t>(s)], offsets[static_cast<std::size_t>(s + 1)]};
-        const auto part = [&](const tensor<float>& t) { return copied(slice(t.v(), 2, r)); };
-        const auto channel = part(x.channel), beta = part(x.beta);
-        const auto one = recur_from(copied(slice(from.v(), 0, {s, s + 1})), part(x.q), part(x.k), part(x.v),
-                                    channel_decay{channel.v()}, delta_rule{numbers(beta)});
-        EXPECT_TRUE(same_values(one.o, part(all.o)));
-        EXPECT_TRUE(same_values(one.state, copied(slice(all.state.v(), 0, {s, s + 1}))));
+    for (index_t D : {9, 128}) {
+        SCOPED_TRACE(D);
+        const recurrence_data<float> x({1, 2, 2, 2, 60, D, 17, 1, 2});
+        const std::vector<index_t> offsets{0, 5, 5, 37, 60};
+        const auto from = beginning<float>(4, 2, D, 17);
+        const auto all = recur_from(from, x.q, x.k, x.v, x.token_gate(), packed{offsets});
+        for (index_t s = 0; s < 4; ++s) {
+            const range r{offsets[static_cast<std::size_t>(s)], offsets[static_cast<std::size_t>(s + 1)]};
+            const auto part = [&](const tensor<float>& t) { return copied(slice(t.v(), 2, r)); };
+            const auto token = part(x.token);
+            const auto one = recur_from(copied(slice(from.v(), 0, {s, s + 1})), part(x.q), part(x.k), part(x.v),
+                                        token_decay{numbers(token)});
+            EXPECT_TRUE(same_values(one.o, part(all.o))) << s;
+            EXPECT_TRUE(same_values(one.state, copied(slice(all.state.v(), 0, {s, s + 1})))) << s;
+        }
     }
 }
 

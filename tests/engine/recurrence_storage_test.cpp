@@ -1,5 +1,5 @@
-// heed_test: O1 LABELS sanitize
-// Element types: bf16 and f16 operands and gates summed in float, and types of their own for each operand.
+// heed_test: O1
+// Element types: double, bf16 and f16 operands and gates, and types of their own for each operand.
 #include "recurs.hpp"
 
 using namespace test;
@@ -15,11 +15,14 @@ void check_storage() {
         EXPECT_TRUE(recurs(x, plain));
         EXPECT_TRUE(recurs(x, by_head, x.head_gate()));
         EXPECT_TRUE(recurs(x, by_token, x.token_gate()));
+        EXPECT_TRUE(recurs(x, by_token, x.token_gate(), chunked{32}));
         EXPECT_TRUE(recurs(x, by_channel, x.channel_gate()));
-        EXPECT_TRUE(recurs(x, by_channel | delta, x.channel_gate(), x.delta_update(), recurrent{}));
+        EXPECT_TRUE(recurs(x, by_channel, x.channel_gate(), chunked{32}));
+        EXPECT_TRUE(recurs(x, by_channel | delta, x.channel_gate(), x.delta_update()));
     }
 }
 
+TEST(recurrence_storage, double_) { check_storage<double>(); }
 TEST(recurrence_storage, bf16_) { check_storage<bf16>(); }
 TEST(recurrence_storage, f16_) { check_storage<f16>(); }
 

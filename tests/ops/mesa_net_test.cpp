@@ -86,7 +86,7 @@ TEST(mesa_net, has_the_same_bits_in_pieces_and_on_threads) {
     for (index_t t = 0; t < 21; t += 2) {
         const range r{t, std::min<index_t>(t + 2, 21)};
         const auto at = [&](const auto& of) { return slice(of.v(), 2, r); };
-        mesa_net(s, at(x.q), at(x.k), at(x.v), slice(numbers(x.beta), 2, r), x.ridge(), at(o), 5,
+        mesa_net(s, at(x.q), at(x.k), at(x.v), slice(numbers(x.beta), 2, r), x.ridge(), slice(o.v(), 2, r), 5,
                  token_decay{slice(numbers(x.token), 2, r)});
     }
     EXPECT_TRUE(same_values(whole, o));

@@ -143,6 +143,20 @@ TYPED_TEST(packs, transposing) {
             ASSERT_EQ(lanes_of(x[r])[static_cast<std::size_t>(c)], 100 * c + r) << r << ", " << c;
 }
 
+TYPED_TEST(packs, interleaving_and_repeating) {
+    using T = TypeParam;
+    using P = pack<T>;
+    constexpr int size = lanes<T>, few = size < 4 ? size : 4;
+    P low = iota<P>(), high = P(100) + iota<P>();
+    interleave(low, high);
+    const T some[] = {5, 6, 7, 8};
+    for (int l = 0; l < size; ++l) {
+        ASSERT_EQ(lanes_of(low)[l], l / 2 + (l % 2) * 100);
+        ASSERT_EQ(lanes_of(high)[l], (size + l) / 2 + (l % 2) * 100);
+        ASSERT_EQ(lanes_of(load_repeated<P, few>(some))[l], 5 + l % few);
+    }
+}
+
 TYPED_TEST(packs, sums_run_from_the_lowest_lane) {
     using T = TypeParam;
     using P = pack<T>;
@@ -171,6 +185,7 @@ TYPED_TEST(packs, numbers_beside_packs_and_the_verbs_of_cmath) {
         EXPECT_EQ(lanes_of(sqrt(x))[l], std::sqrt(n));
         EXPECT_EQ(lanes_of(copysign(x, P(-2)))[l], -n);
         EXPECT_EQ(lanes_of(fma(x, x, P(1)))[l], n * n + 1);
+        EXPECT_EQ(lanes_of(fnma(x, x, P(1)))[l], 1 - n * n);
     }
     EXPECT_TRUE(std::signbit(first(-P(0))));
 }

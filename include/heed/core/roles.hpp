@@ -21,6 +21,19 @@ struct form {};
 struct order {};
 struct packed {};
 struct state {};
+struct input_gate {};
+struct output_gate {};
+struct past {};
+struct channel_bias {};
+struct writing {};
+struct step {};
+struct step_bias {};
+struct skip {};
+struct gate {};
+struct restarts {};
+struct bias {};
+struct activation {};
+struct lengths {};
 struct stranger {};
 
 }  // namespace heed::inline HEED_ABI::roles

@@ -3,6 +3,7 @@
 // Attention operands have rank 4 with axes (b, h, n, d) whatever the order in memory:
 //   heads (p, {B, H, N, D})   memory order b h n d
 //   tokens(p, {B, N, H, D})   memory order b n h d
+// Those of convolutions have rank 3 with axes (b, n, c): dense(p, {B, N, C}), or channels(p, {B, C, N}) for b c n.
 #pragma once
 
 #include <algorithm>
@@ -81,6 +82,13 @@ template <class T>
 constexpr view<T> tokens(T* data, const extents<4>& shape) {
     const auto s = dense_strides(shape);
     return {data, {shape[0], shape[2], shape[1], shape[3]}, {s[0], s[2], s[1], s[3]}};
+}
+
+/// (b, n, c) view of memory in order b c n, channel by channel; shape {B, C, N}. dense(p, {B, N, C}) is the other order.
+template <class T>
+constexpr view<T, 3> channels(T* data, const extents<3>& shape) {
+    const auto s = dense_strides(shape);
+    return {data, {shape[0], shape[2], shape[1]}, {s[0], s[2], s[1]}};
 }
 
 namespace detail {

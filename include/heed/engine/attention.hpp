@@ -9,6 +9,7 @@
 
 #include "../policy/position.hpp"
 #include "attention_call.hpp"
+#include "scratch.hpp"
 
 namespace heed::inline HEED_ABI {
 namespace detail {
@@ -63,9 +64,9 @@ auto source_of(const view<K>& k, const view<V>& v) {
 template <class Call, class... Policies>
 void run_attention(const Call& call, const char* op, const Policies&... policies) {
     call.check(op);
-    const auto context = pick<roles::context>(calling_thread{}, policies...);
-    with_scratch(op, context, call.scratch_bytes(*context.pool),
-                 [&](std::byte* memory) { call.run(*context.pool, memory); });
+    in_scratch(
+        op, [&](auto& pool) { return call.scratch_bytes(pool); },
+        [&](auto& pool, std::byte* memory) { call.run(pool, memory); }, policies...);
 }
 
 }  // namespace detail

@@ -11,6 +11,7 @@
 #include "../policy/position.hpp"
 #include "../policy/roles.hpp"
 #include "recurrence_call.hpp"
+#include "scratch.hpp"
 
 namespace heed::inline HEED_ABI {
 namespace detail {
@@ -98,13 +99,12 @@ void check_state(const char* op, const state<T>* s, const recurrence_extents& x,
         require_shape(s->shape()[a] == want[a], op, "the state has ", s->shape()[a], " ", axes[a], ", the call needs ", want[a]);
 }
 
-/// Whether blocks of tokens pay: the state, met once a block, must be large against the products within the block, and the
-/// recurrent form must have arithmetic or dependencies that the block saves. Measured at D = E = 64 and 128.
+/// Whether blocks of tokens pay: token by token a delta rule reads its state twice and waits for the first reading, which
+/// a block of a large state saves. Measured at D = E = 64 and 128.
 template <class Loader>
 constexpr bool blocks_pay(index_t N, index_t D) {
     constexpr bool by_number = Loader::decay == decay_kind::none || Loader::decay == decay_kind::scalar;
-    constexpr bool plain = Loader::decay == decay_kind::none && Loader::update == update_kind::additive;
-    return by_number && !plain && N >= token_block && D >= 96;
+    return by_number && Loader::update == update_kind::delta && N >= token_block && D >= 96;
 }
 
 /// Which form is computed, and in which chunks.
@@ -113,7 +113,7 @@ form_choice choose_form(const char* op, const Form& form, index_t N, index_t D) 
     if constexpr (std::is_same_v<Form, recurrent>) {
         return {0};
     } else if constexpr (std::is_same_v<Form, fastest_form>) {
-        return {Chunkable && blocks_pay<Loader>(N, D) ? token_block : 0};
+        return {Chunkable && blocks_pay<Loader>(N, D) ? token_block : 0, token_block};
     } else {
         static_assert(Chunkable, "heed: this decay or update has the recurrent form only");
         if constexpr (std::is_same_v<Form, parallel>) {
@@ -153,11 +153,13 @@ void with_recurrence(const char* op, const view<Q>& q, const view<K>& k, const v
                   "heed: a bonus goes with additive updates only");
     using Call = recurrence_call<A, T, Loader, O, std::remove_const_t<decltype(normaliser)>,
                                  std::remove_const_t<decltype(order)>, std::remove_const_t<decltype(sequences)>>;
+    static_assert(Loader::read != read_kind::bonus || Call::causal, "heed: a bonus goes with causal order only");
     static_assert(!Call::normalised || (Loader::decay != decay_kind::complex && Loader::decay != decay_kind::columns),
                   "heed: no normaliser goes with a complex decay or one of value channels");
     static_assert(!Call::normalised || Loader::update == update_kind::additive,
                   "heed: a normaliser goes with additive updates only");
 
+    if constexpr (requires { write.check_steps(op); }) write.check_steps(op);
     recurrence_extents x = check_recurrence(op, view<const q_type>(q), view<const k_type>(k), view<const v_type>(v), o,
                                             write.steps());
     double scale_by = x.D > 0 ? 1 / std::sqrt(static_cast<double>(x.D)) : 1.0;
@@ -168,6 +170,7 @@ void with_recurrence(const char* op, const view<Q>& q, const view<K>& k, const v
     write.check(op, x);
     observe.check(op, x);
     if constexpr (requires { features.check(op, q.shape[3]); }) features.check(op, q.shape[3]);
+    if constexpr (requires { features.check(op, q.shape, k.shape); }) features.check(op, q.shape, k.shape);
     index_t longest = x.N;
     if constexpr (std::is_same_v<std::remove_const_t<decltype(sequences)>, packed>) {
         sequences.check(op, x.B, x.N);
@@ -187,8 +190,9 @@ void with_recurrence(const char* op, const view<Q>& q, const view<K>& k, const v
 
 template <class Call, class... P>
 void run_recurrence(const Call& call, const char* op, const P&... policies) {
-    const auto context = pick<roles::context>(calling_thread{}, policies...);
-    with_scratch(op, context, call.scratch_bytes(*context.pool), [&](std::byte* memory) { call.run(*context.pool, memory); });
+    in_scratch(
+        op, [&](auto& pool) { return call.scratch_bytes(pool); },
+        [&](auto& pool, std::byte* memory) { call.run(pool, memory); }, policies...);
 }
 
 }  // namespace detail
@@ -236,7 +240,8 @@ void absorb(state<T>& s, const K& k, const V& v, Policies&&... policies) {
     static constexpr const char* op = "absorb";
     static_assert(((!has_role<Policies, roles::read> && !has_role<Policies, roles::order>)&&...),
                   "heed: absorb reads nothing, first token to last");
-    const auto keys = as_view(k), values = as_view(v);
+    const auto keys = as_view(k);
+    const auto values = as_view(v);
     const index_t steps = detail::pick<roles::update>(additive_update{}, policies...).steps();
     const auto q = slice(keys, 2, {0, keys.shape[2] / std::max<index_t>(steps, 1)});
     const index_t heads = std::max(keys.shape[1], values.shape[1]);

@@ -13,9 +13,11 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// Tokens the state meets at once, in which form: 0 is token by token.
+/// Tokens the state meets at once, in which form: 0 is token by token. So are sequences of fewer than `least` tokens: a
+/// packed sequence has the form it would have alone.
 struct form_choice {
     index_t chunk = 0;
+    index_t least = 0;
 };
 
 template <class A, class T, class Loader, class O, class Normaliser, class Order, class Sequences>
@@ -144,8 +146,9 @@ private:
     void pass_over(const token_walk& all, index_t b, index_t h, const columns& to, space& s, token_pass pass) const {
         const range values{to.packs.first * L, std::min(to.packs.last * L, load.x.E)};
         const view<O>* const direct = normalised || !reads ? nullptr : &o;
+        const bool blockwise = s.chunk && all.count >= form.least;
         for (index_t t = 0, block = 0; t < all.count; t += token_block) {
-            token_rows<T> x = load.rows(s.tokens, all, t, h, values, direct, s.chunk.has_value(), pass);
+            token_rows<T> x = load.rows(s.tokens, all, t, h, values, direct, blockwise, pass);
             lines_ahead ahead = load.after(all, t, h, values);
             x.ahead = &ahead;
             token_rows<T> z = x;  // the same over values of 1
@@ -158,14 +161,16 @@ private:
                 f(x, index_t(0), to.packs.size(), to.state, to.stride);
                 if constexpr (normalised) f(z, to.packs.size(), index_t(1), s.sums, L);
             };
-            if (s.chunk)
+            if (blockwise)
                 advance_chunk(x, each, s, block, t + token_block >= all.count, pass);
-            else
+            else {
+                if (pass != token_pass::read) token_tile::prepare(x, pass);
                 each([&](const token_rows<T>& rows, index_t, index_t packs, T* at, index_t stride) {
                     for_packs<token_tile::packs>(packs, [&](auto v, index_t p) HEED_INLINE_LAMBDA {
                         token_tile::template run<v>(rows, p, at + p * L, stride, pass);
                     });
                 });
+            }
             if (pass != token_pass::write) deliver(x, z, all, t, h, values, s.tokens.o);
         }
         (void)b;

@@ -16,6 +16,7 @@ struct recurrence_loader {
     static constexpr update_kind update = Update::kind;
     static constexpr read_kind read = Read::kind;
     static constexpr bool mapped = !std::is_same_v<Features, identity_features>;
+    static constexpr bool weighted = requires(const Update& u) { u.template weight<T>(0, 0, 0, 0); };  // rows of k
 
     view<const Q> q;
     view<const K> k;
@@ -35,7 +36,7 @@ struct recurrence_loader {
     /// Memory of the rows of a block, for what cannot be read where it is.
     struct space {
         index_t row, column;
-        T *q, *k, *v, *o, *decay, *beta, *x, *y, *diagonal, *raw;
+        T *q, *k, *v, *o, *decay, *beta, *x, *y, *diagonal, *near, *raw;
 
         space(const recurrence_loader& l, carver& from, index_t columns)
             : row(row_of(l.x.D)), column(round_up(std::max<index_t>(columns, 1), L)) {
@@ -52,6 +53,7 @@ struct recurrence_loader {
             x = from.take<T>(update == update_kind::low_rank ? C * row : 0);
             y = from.take<T>(wide ? C * row : 0);
             diagonal = from.take<T>(read == read_kind::bonus ? reads * C + row : 0);
+            near = from.take<T>(decay_kind::scalar == Decay::kind ? near_tokens<T>::all : 0);
             raw = from.take<T>(mapped ? row_of(l.q.shape[3]) : 0);
         }
     };
@@ -87,6 +89,7 @@ struct recurrence_loader {
         r.x = s.x;
         r.y = s.y;
         r.diagonal = s.diagonal;
+        r.near = s.near;
         r.o = {s.o, s.column};
         r.o_read = token_block * s.column;
         if (direct && in_place) {
@@ -137,7 +140,7 @@ private:
     /// Whether kernels may read rows of a view where they are.
     template <class S>
     static bool readable(const view<const S>& from, index_t width, index_t multiple) {
-        return std::is_same_v<S, T> && from.strides[3] == 1 && width % multiple == 0;
+        return std::is_same_v<S, T> && from.strides[3] == 1 && width > 0 && width % multiple == 0;
     }
     template <class S>
     static const T* address(const view<const S>& from, index_t b, index_t h, index_t n, index_t d) {
@@ -153,14 +156,14 @@ private:
         }
         r.q = {s.q, s.row};
         r.q_read = token_block * s.row;
-        for (index_t read = 0; read < r.reads; ++read)
+        for (index_t g = 0; g < r.reads; ++g)
             for (index_t i = 0; i < at.count; ++i)
-                map_row(q, all, at.b, first + read, at[i], at[i], true, s, s.q + (read * token_block + i) * s.row);
+                map_row(q, all, at.b, first + g, at[i], at[i], true, s, s.q + (g * token_block + i) * s.row);
     }
     void load_keys(token_rows<T>& r, const space& s, const token_walk& all, const token_walk& at, index_t h,
                    bool in_place) const {
         const index_t head = serving(h, x.heads, k.shape[1]);
-        if (!mapped && in_place && (r.steps == 1 || at.step == 1) && readable(k, x.D, row_of(1))) {
+        if (!mapped && !weighted && in_place && (r.steps == 1 || at.step == 1) && readable(k, x.D, row_of(1))) {
             r.k = {address(k, at.b, head, at.row(0, 0, r.steps), 0), at.step * k.strides[2]};
             return;
         }
@@ -168,6 +171,11 @@ private:
         for (index_t i = 0; i < at.count; ++i)
             for (index_t m = 0; m < r.steps; ++m)
                 map_row(k, all, at.b, head, at.row(i, m, r.steps), at[i], false, s, s.k + (i * r.steps + m) * s.row);
+        if constexpr (weighted)
+            for (index_t i = 0; i < at.count; ++i) {
+                const T weight = write.template weight<T>(at.b, h, x.heads, at[i]);
+                for (index_t d = 0; d < x.D; ++d) s.k[i * s.row + d] *= weight;
+            }
     }
     template <class S>
     void map_row(const view<const S>& from, const token_walk& all, index_t b, index_t head, index_t n, index_t token,
@@ -175,7 +183,7 @@ private:
         if constexpr (mapped) {
             load_row<A>(from, b, head, n, s.raw);
             const index_t first = std::min(all.first, all[all.count - 1]);
-            features(static_cast<const T*>(s.raw), from.shape[3], to, feature_place{b, head, token - first, all.count, query});
+            features(static_cast<const T*>(s.raw), from.shape[3], to, feature_place{b, head, token - first, all.count, query, token});
         } else {
             load_row<A>(from, b, head, n, to);
         }
@@ -225,10 +233,10 @@ private:
         T* const weighted = s.diagonal + r.reads * token_block;
         for (index_t i = 0; i < r.count; ++i) {
             for (index_t d = 0; d < x.D; ++d) weighted[d] = static_cast<T>(observe.u(head, d)) * r.k[i][d];
-            for (index_t read = 0; read < r.reads; ++read) {
+            for (index_t g = 0; g < r.reads; ++g) {
                 T sum = 0;
-                for (index_t d = 0; d < x.D; ++d) sum += r.query(read, i)[d] * weighted[d];
-                s.diagonal[read * token_block + i] = sum;
+                for (index_t d = 0; d < x.D; ++d) sum += r.query(g, i)[d] * weighted[d];
+                s.diagonal[g * token_block + i] = sum;
             }
         }
     }

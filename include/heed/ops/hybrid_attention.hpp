@@ -64,7 +64,8 @@ void hybrid_attention(const Q& q, const K& k, const V& v, O&& o, std::span<const
     static_assert(has_role<Features, roles::features> && (has_role<P, roles::context> && ...),
                   "heed: hybrid attention takes features and on");
     const auto queries = as_view(q);
-    const auto keys = as_view(k), values = as_view(v);
+    const auto keys = as_view(k);
+    const auto values = as_view(v);
     const auto out = as_view(o);
     using S = typename decltype(keys)::value_type;
     using W = typename decltype(values)::value_type;

@@ -35,7 +35,8 @@ public:
     /// A whole segment goes into the memory: k (B, H, C, D), v (B, H, C, E). Delta takes a copy of v in T.
     template <class A = default_arch, class K, class V, class... P>
     void fold(const K& k, const V& v, infini_update by = infini_update::linear, const P&... policies) {
-        const auto keys = as_view(k), values = as_view(v);
+        const auto keys = as_view(k);
+        const auto values = as_view(v);
         if (by == infini_update::linear) {
             absorb<A>(state_, keys, values, elu_plus_one{}, sum_of_keys{}, policies...);
             return;
@@ -109,7 +110,8 @@ void infini_attention(infini_memory<T>& memory, const Q& q, const K& k, const V&
                       infini_update by = infini_update::linear, const P&... policies) {
     static constexpr const char* op = "infini_attention";
     const auto queries = as_view(q);
-    const auto keys = as_view(k), values = as_view(v);
+    const auto keys = as_view(k);
+    const auto values = as_view(v);
     const auto out = as_view(o);
     require_argument(C >= 1, op, "segments have ", C, " tokens, the least is 1");
     detail::check_infini(op, memory, gate, out);

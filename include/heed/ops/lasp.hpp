@@ -70,7 +70,8 @@ void lasp(const Q& q, const K& k, const V& v, O&& o, std::span<const index_t> cu
                     has_role<P, roles::scale> || has_role<P, roles::state> || has_role<P, roles::context>)&&...),
                   "heed: an argument is not a policy of recurrences cut into parts");
     const auto queries = as_view(q);
-    const auto keys = as_view(k), values = as_view(v);
+    const auto keys = as_view(k);
+    const auto values = as_view(v);
     const auto out = as_view(o);
     using T = accumulator<typename decltype(queries)::value_type, typename decltype(keys)::value_type,
                           typename decltype(values)::value_type, typename decltype(out)::value_type>;

@@ -219,7 +219,8 @@ void log_linear_attention(log_linear_state<T>& s, const Q& q, const K& k, const 
                     has_role<P, roles::context>)&&...),
                   "heed: an argument is not a policy of log-linear attention");
     const auto queries = as_view(q);
-    const auto keys = as_view(k), values = as_view(v);
+    const auto keys = as_view(k);
+    const auto values = as_view(v);
     const auto scales = as_view(level_scales);
     const auto out = as_view(o);
     using q_type = typename decltype(queries)::value_type;
@@ -236,7 +237,7 @@ void log_linear_attention(log_linear_state<T>& s, const Q& q, const K& k, const 
     using Update = std::remove_const_t<decltype(update)>;
     static_assert(Decay::kind == decay_kind::none || Decay::kind == decay_kind::scalar,
                   "heed: log-linear attention decays by a number a token");
-    static_assert(Update::kind == update_kind::additive || Update::kind == update_kind::delta,
+    static_assert(std::is_same_v<Update, additive_update> || Update::kind == update_kind::delta,
                   "heed: log-linear attention has additive and delta updates");
     on context(*detail::pick<roles::context>(detail::calling_thread{}, policies...).pool);
     const detail::log_linear_call<A, T, q_type, k_type, v_type, o_type, s_type, Decay, Update, decltype(context)> call{
@@ -250,7 +251,8 @@ template <class A = default_arch, class Q, class K, class V, class S, class O, c
     requires(!detail::is_log_linear_state<Q>)
 void log_linear_attention(const Q& q, const K& k, const V& v, const S& level_scales, O&& o, const P&... policies) {
     const auto queries = as_view(q);
-    const auto keys = as_view(k), values = as_view(v);
+    const auto keys = as_view(k);
+    const auto values = as_view(v);
     using T = accumulator<typename decltype(queries)::value_type, typename decltype(keys)::value_type,
                           typename decltype(values)::value_type, typename decltype(as_view(o))::value_type>;
     log_linear_state<T> s(keys.shape[0], std::max(keys.shape[1], values.shape[1]), keys.shape[3], values.shape[3]);

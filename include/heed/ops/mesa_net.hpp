@@ -123,7 +123,8 @@ void mesa_net(mesa_state<T>& s, const Q& q, const K& k, const V& v, const view<B
     static_assert(((has_role<P, roles::decay> || has_role<P, roles::context>)&&...),
                   "heed: an argument is not a policy of the Mesa layer");
     const auto queries = as_view(q);
-    const auto keys = as_view(k), values = as_view(v);
+    const auto keys = as_view(k);
+    const auto values = as_view(v);
     const auto out = as_view(o);
     using q_type = typename decltype(queries)::value_type;
     using k_type = typename decltype(keys)::value_type;

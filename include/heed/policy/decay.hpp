@@ -90,12 +90,10 @@ struct row_decay {
     }
     template <class A, class T>
     void load(const token_walk& at, index_t h, index_t heads, T* to, index_t stride) const {
-        for (index_t t = 0; t < at.count; ++t) {
-            T* const row = to + t * stride;
-            load_row<A>(logs, at.b, serving(h, heads, logs.shape[1]), at[t], row);
-            std::fill(row + logs.shape[3], row + stride, T(0));  // what pads a row forgets nothing
-        }
-        exponentiate<A>(to, at.count * stride);
+        const index_t head = serving(h, heads, logs.shape[1]);
+        for (index_t t = 0; t < at.count; ++t)
+            exponential_row<A>(logs.data + at.b * logs.strides[0] + head * logs.strides[1] + at[t] * logs.strides[2],
+                               logs.strides[3], logs.shape[3], to + t * stride, stride);
     }
 };
 

@@ -17,6 +17,8 @@ auto token_views(P& p) {
         return std::tie(p.magnitude, p.phase);
     else if constexpr (requires { p.logs.strides; })
         return std::tie(p.logs);
+    else if constexpr (requires { p.weights.strides; })
+        return std::tie(p.weights);
     else if constexpr (requires { p.beta; })
         return std::tie(p.beta);
     else if constexpr (requires { p.a, p.b; })

@@ -45,6 +45,20 @@ void exponentiate(T* x, index_t n) {
     for (index_t i = 0; i < n; i += static_cast<index_t>(P::size)) store_aligned(x + i, exp(load_aligned<P>(x + i)));
 }
 
+/// to[i] = e^from[i], i < n, elements of storage type S `step` apart; 1 from n to `padded`, whole packs.
+template <class A, class S, class T>
+void exponential_row(const S* from, index_t step, index_t n, T* to, index_t padded) {
+    using P = pack<T, A>;
+    constexpr auto L = static_cast<index_t>(P::size);
+    index_t i = 0;
+    if (step == 1)
+        for (; i + L <= n; i += L) store_aligned(to + i, exp(widen<P>(from + i)));
+    if (i == padded) return;
+    const index_t whole = i;
+    for (; i < padded; ++i) to[i] = i < n ? static_cast<T>(from[i * step]) : T(0);
+    exponentiate<A>(to + whole, padded - whole);
+}
+
 /// Throws unless a gate of so many heads serves `heads`, over B sequences and N tokens.
 inline void check_gate(const char* op, const char* name, index_t b, index_t h, index_t n, index_t B, index_t heads,
                        index_t N) {

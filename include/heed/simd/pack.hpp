@@ -101,6 +101,17 @@ struct pack {
     friend HEED_INLINE pack fma(const pack& a, const pack& b, const pack& c) {
         return pack(xsimd::fma(a.raw, b.raw, c.raw));
     }
+    // c - a * b. Not xsimd's on AVX-512, which says (0 - a) * b + c in version 8.
+    friend HEED_INLINE pack fnma(const pack& a, const pack& b, const pack& c) {
+#if defined(__AVX512F__)
+        if constexpr (sizeof(raw_type) == 64 && sizeof(T) == 4)
+            return pack(raw_type(_mm512_fnmadd_ps(a.raw, b.raw, c.raw)));
+        else if constexpr (sizeof(raw_type) == 64)
+            return pack(raw_type(_mm512_fnmadd_pd(a.raw, b.raw, c.raw)));
+        else
+#endif
+            return pack(xsimd::fnma(a.raw, b.raw, c.raw));
+    }
     // Where b is NaN the result is NaN; where only a is, it is b on x86 and NaN elsewhere.
     friend HEED_INLINE pack max(const pack& a, const pack& b) {
         return pack(swaps ? xsimd::max(b.raw, a.raw) : xsimd::max(a.raw, b.raw));

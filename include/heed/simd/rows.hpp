@@ -5,32 +5,85 @@
 
 namespace heed::inline HEED_ABI {
 
+/// a and b interleaved, element by element: a becomes the lower half of the result, b the upper one.
+template <class T, class A>
+HEED_INLINE void interleave(pack<T, A>& a, pack<T, A>& b) {
+    using P = pack<T, A>;
+    [[maybe_unused]] const auto is = [&](auto low, auto high) HEED_INLINE_LAMBDA {
+        a = P(typename P::raw_type(low)), b = P(typename P::raw_type(high));
+    };
+#if defined(__AVX512F__)
+    if constexpr (has_avx512<A> && sizeof(T) == 4) {
+        const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+        const __m512i high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+        return is(_mm512_permutex2var_ps(a.raw, low, b.raw), _mm512_permutex2var_ps(a.raw, high, b.raw));
+    }
+    if constexpr (has_avx512<A> && sizeof(T) == 8) {
+        const __m512i low = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
+        const __m512i high = _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15);
+        return is(_mm512_permutex2var_pd(a.raw, low, b.raw), _mm512_permutex2var_pd(a.raw, high, b.raw));
+    }
+#elif defined(__AVX__)
+    if constexpr (sizeof(typename P::raw_type) == 32 && sizeof(T) == 4) {
+        const __m256 low = _mm256_unpacklo_ps(a.raw, b.raw), high = _mm256_unpackhi_ps(a.raw, b.raw);
+        return is(_mm256_permute2f128_ps(low, high, 0x20), _mm256_permute2f128_ps(low, high, 0x31));
+    }
+    if constexpr (sizeof(typename P::raw_type) == 32 && sizeof(T) == 8) {
+        const __m256d low = _mm256_unpacklo_pd(a.raw, b.raw), high = _mm256_unpackhi_pd(a.raw, b.raw);
+        return is(_mm256_permute2f128_pd(low, high, 0x20), _mm256_permute2f128_pd(low, high, 0x31));
+    }
+#elif defined(__SSE2__)
+    if constexpr (P::size == 4) return is(_mm_unpacklo_ps(a.raw, b.raw), _mm_unpackhi_ps(a.raw, b.raw));
+    if constexpr (P::size == 2) return is(_mm_unpacklo_pd(a.raw, b.raw), _mm_unpackhi_pd(a.raw, b.raw));
+#elif defined(__aarch64__)
+    if constexpr (P::size == 4) return is(vzip1q_f32(a.raw, b.raw), vzip2q_f32(a.raw, b.raw));
+    if constexpr (P::size == 2) return is(vzip1q_f64(a.raw, b.raw), vzip2q_f64(a.raw, b.raw));
+#endif
+    alignas(64) T from[2][P::size], to[2 * P::size];
+    store_aligned(from[0], a), store_aligned(from[1], b);
+    for (std::size_t l = 0; l < 2 * P::size; ++l) to[l] = from[l % 2][l / 2];
+    a = load_aligned<P>(to), b = load_aligned<P>(to + P::size);
+}
+
 /// x[r] lane c becomes x[c] lane r.
 template <class T, class A>
 HEED_INLINE void transpose(pack<T, A> (&x)[static_cast<std::size_t>(lanes<T, A>)]) {
-    using P = pack<T, A>;
     constexpr int L = lanes<T, A>;
-#if defined(__AVX512F__)
-    if constexpr (has_avx512<A> && sizeof(T) == 4) {
-        // Four perfect shuffles: row i meets row i + 8, element-wise interleaved, log2(16) times.
-        const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-        const __m512i high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-        unroll<4>([&](auto) HEED_INLINE_LAMBDA {
-            P y[L];
-            unroll<L / 2>([&](auto i) HEED_INLINE_LAMBDA {
-                y[2 * i] = P(typename P::raw_type(_mm512_permutex2var_ps(x[i].raw, low, x[i + L / 2].raw)));
-                y[2 * i + 1] = P(typename P::raw_type(_mm512_permutex2var_ps(x[i].raw, high, x[i + L / 2].raw)));
-            });
-            unroll<L>([&](auto i) HEED_INLINE_LAMBDA { x[i] = y[i]; });
+    constexpr int rounds = L == 16 ? 4 : L == 8 ? 3 : L == 4 ? 2 : 1;  // log2 L
+    // Perfect shuffles: row i meets row i + L / 2.
+    unroll<rounds>([&](auto) HEED_INLINE_LAMBDA {
+        pack<T, A> y[L];
+        unroll<L / 2>([&](auto i) HEED_INLINE_LAMBDA {
+            y[2 * i] = x[i], y[2 * i + 1] = x[i + L / 2];
+            interleave(y[2 * i], y[2 * i + 1]);
         });
-        return;
-    }
+        unroll<L>([&](auto i) HEED_INLINE_LAMBDA { x[i] = y[i]; });
+    });
+}
+
+/// p[0], ..., p[Q - 1], again and again.
+template <class P, int Q>
+HEED_INLINE P load_repeated(const typename P::value_type* p) {
+    using T = typename P::value_type;
+    static_assert(P::size % Q == 0);
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+    if constexpr (has_avx512<typename P::arch_type> && Q == 4) {
+        if constexpr (sizeof(T) == 4) return P(typename P::raw_type(_mm512_broadcast_f32x4(_mm_loadu_ps(p))));
+        else return P(typename P::raw_type(_mm512_broadcast_f64x4(_mm256_loadu_pd(p))));
+    } else
 #endif
-    alignas(64) T at[L][L];
-    for (int r = 0; r < L; ++r) store_aligned(at[r], x[r]);
-    for (int r = 0; r < L; ++r)
-        for (int c = 0; c < r; ++c) std::swap(at[r][c], at[c][r]);
-    for (int r = 0; r < L; ++r) x[r] = load_aligned<P>(at[r]);
+#if defined(__AVX__)
+    if constexpr (P::size == 8 && sizeof(T) == 4 && Q == 4) {
+        return P(typename P::raw_type(_mm256_broadcast_ps(reinterpret_cast<const __m128*>(p))));
+    } else
+#endif
+    if constexpr (P::size == Q) {
+        return load<P>(p);
+    } else {
+        alignas(64) T at[P::size];
+        for (std::size_t l = 0; l < P::size; ++l) at[l] = p[l % Q];
+        return load_aligned<P>(at);
+    }
 }
 
 /// x[k] lane r = p[r * row_stride + k]: K neighbours of each of L rows.

@@ -46,11 +46,40 @@ public:
         }
     }
 
+    /// What tokens whose decays are numbers are to each other, once for all columns.
+    static void prepare(const token_rows<T>& x, token_pass pass) {
+        if constexpr (tokens > 1 && Decay == decay_kind::scalar)
+            for (index_t t = 0; t + tokens <= x.count; t += tokens)
+                relate<tokens>(x, t, near_tokens<T>(x.near, t, tokens), pass == token_pass::both);
+    }
+
 private:
+    template <int J>
+    static HEED_INLINE void relate(const token_rows<T>& x, index_t t, const near_tokens<T>& near, bool reads) {
+        constexpr bool after = Read == read_kind::after;
+        alignas(64) T products[J * J + L] = {};
+        if (reads) multiply_rows<J>(x, t, products);
+        T factor[J], all = 1;  // of an earlier token's value; of the state
+        const auto see = [&](int j, int tokens_seen) {
+            near.met[j] = all;
+            for (int i = 0; i < tokens_seen; ++i) near.seen[j * J + i] = factor[i] * products[j * J + i];
+        };
+        for (int j = 0; j < J; ++j) {
+            const T a = x.decay[t + j];
+            if constexpr (!after) see(j, j);
+            all *= a;
+            for (int i = 0; i < j; ++i) factor[i] *= a;
+            factor[j] = T(1);
+            if constexpr (after) see(j, j + 1);
+        }
+        std::copy_n(factor, J, near.given);
+        near.kept[0] = all;
+    }
+
     /// The updates of J tokens, with their reads or without.
     template <int V, int J>
     static HEED_INLINE void advance(const token_rows<T>& x, index_t t, index_t c, T* s, index_t stride, bool reads) {
-        x.ahead->template ask<4 * J * V>();  // four operands of a square state, by the time the block is done
+        x.ahead->ask(4 * J * V);  // four operands of a square state, by the time the block is done
         if constexpr (J > 1 && Decay == decay_kind::scalar) {
             reads ? group<V, J, true>(x, t, c, s, stride) : group<V, J, false>(x, t, c, s, stride);
         } else if constexpr (Update != update_kind::householder) {
@@ -69,21 +98,26 @@ private:
         }
     }
 
-    /// sum_d y[d] S[d], in two chains.
+    /// sum_d y[d] S[d]: in four chains whatever V is, so that few columns do not wait and a column's bits do not depend on V.
     template <int V>
     static HEED_INLINE void dot(const T* y, index_t D, const T* s, index_t stride, P (&r)[V]) {
-        P odd[V];
-        unroll<V>([&](auto v) HEED_INLINE_LAMBDA { r[v] = odd[v] = P(T(0)); });
+        constexpr int chains = 4;
+        P sum[chains][V];
+        unroll<chains>([&](auto c) HEED_INLINE_LAMBDA {
+            unroll<V>([&](auto v) HEED_INLINE_LAMBDA { sum[c][v] = P(T(0)); });
+        });
         index_t d = 0;
-        for (; d + 2 <= D; d += 2, s += 2 * stride) {
-            const P even_y(y[d]), odd_y(y[d + 1]);
-            unroll<V>([&](auto v) HEED_INLINE_LAMBDA {
-                r[v] = fma(even_y, load_aligned<P>(s + v * L), r[v]);
-                odd[v] = fma(odd_y, load_aligned<P>(s + stride + v * L), odd[v]);
+        for (; d + chains <= D; d += chains)
+            unroll<chains>([&](auto c) HEED_INLINE_LAMBDA {
+                const P by(y[d + c]);
+                unroll<V>([&](auto v) HEED_INLINE_LAMBDA { sum[c][v] = fma(by, load_aligned<P>(s + v * L), sum[c][v]); });
+                s += stride;
             });
+        for (; d < D; ++d, s += stride) {
+            const P by(y[d]);
+            unroll<V>([&](auto v) HEED_INLINE_LAMBDA { sum[0][v] = fma(by, load_aligned<P>(s + v * L), sum[0][v]); });
         }
-        if (d < D) unroll<V>([&](auto v) HEED_INLINE_LAMBDA { r[v] = fma(P(y[d]), load_aligned<P>(s + v * L), r[v]); });
-        unroll<V>([&](auto v) HEED_INLINE_LAMBDA { r[v] += odd[v]; });
+        unroll<V>([&](auto v) HEED_INLINE_LAMBDA { r[v] = (sum[0][v] + sum[1][v]) + (sum[2][v] + sum[3][v]); });
     }
 
     /// Reads of token t on their own, from query `from` on.
@@ -108,39 +142,23 @@ private:
         });
     }
 
-    /// J tokens whose decays are numbers: o_j = F_j q_j^T S + sum_i (q_j . k_i) (a_{i+1} ... a_j) u_i, i <= j.
+    /// J tokens whose decays are numbers: o_j = F_j q_j^T S + sum_i (q_j . k_i) (a_{i+1} ... a_j) v_i, i <= j, with the
+    /// factors and products that prepare has left.
     template <int V, int J, bool Reads>
     static HEED_INLINE void group(const token_rows<T>& x, index_t t, index_t c, T* s, index_t stride) {
         constexpr bool after = Read == read_kind::after;
-        T factor[J], seen[J][J] = {}, met[J];  // of u_i in the state, of u_i in o_j, of the state in o_j
-        alignas(64) T products[J * J + L];
-        if constexpr (Reads) multiply_rows<J>(x, t, products);
-        T all = 1;
-        for (int j = 0; j < J; ++j) {
-            const T a = x.decay[t + j];
-            if constexpr (!after) {
-                met[j] = all;
-                for (int i = 0; i < j; ++i) seen[j][i] = factor[i];
-            }
-            all *= a;
-            for (int i = 0; i < j; ++i) factor[i] *= a;
-            factor[j] = T(1);
-            if constexpr (after) {
-                met[j] = all;
-                for (int i = 0; i <= j; ++i) seen[j][i] = factor[i];
-            }
-        }
+        const near_tokens<T> near(x.near, t, J);
         P u[J][V], o[J][V];
         const T *k[J], *q[J];
         unroll<J>([&](auto j) HEED_INLINE_LAMBDA {
             k[j] = x.k[t + j];
             q[j] = x.query(0, t + j);
             unroll<V>([&](auto v) HEED_INLINE_LAMBDA {
-                u[j][v] = P(factor[j]) * load<P>(x.v[t + j] + c + v * L);
+                u[j][v] = P(near.given[j]) * load<P>(x.v[t + j] + c + v * L);
                 o[j][v] = P(T(0));
             });
         });
-        const P decay(all);
+        const P decay(near.kept[0]);
         T* at_row = s;
         for (index_t d = 0; d < x.D; ++d, at_row += stride) {
             P at[V];
@@ -162,10 +180,10 @@ private:
                 P value[J];
                 unroll<J>([&](auto j) HEED_INLINE_LAMBDA {
                     value[j] = load<P>(x.v[t + j] + c + v * L);
-                    P sum = P(met[j]) * o[j][v];
+                    P sum = P(near.met[j]) * o[j][v];
                     unroll<J>([&](auto i) HEED_INLINE_LAMBDA {
                         if constexpr (i < j || (after && i == j))
-                            sum = fma(P(seen[j][i] * products[j * J + i]), value[i], sum);
+                            sum = fma(P(near.seen[j * J + i]), value[i], sum);
                     });
                     if constexpr (Read == read_kind::bonus) sum = fma(P(x.diagonal[t + j]), value[j], sum);
                     store(x.output(0, t + j) + c + v * L, P(x.scale) * sum);

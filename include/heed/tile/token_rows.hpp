@@ -32,18 +32,23 @@ class lines_ahead {
 public:
     /// `rows` rows of `bytes`, `step` bytes apart.
     void add(const void* first, index_t step, index_t rows, index_t bytes) {
-        if (rows > 0 && bytes > 0 && count_ < most) {
-            const auto address = reinterpret_cast<std::uintptr_t>(first);
-            stretch_[count_++] = {address, step, rows, ceil_div(static_cast<index_t>(address % 64) + bytes, 64)};
+        if (rows == 0 || bytes == 0 || count_ == most) return;
+        if (step == bytes) {  // one after the other
+            bytes *= rows;
+            rows = 1;
         }
+        const auto address = reinterpret_cast<std::uintptr_t>(first);
+        stretch_[count_++] = {address, step, rows, ceil_div(static_cast<index_t>(address % 64) + bytes, 64)};
     }
-    template <int N = 1>
-    HEED_INLINE void ask() {
-        for (int n = 0; n < N; ++n) {
-            if (present_ == count_) return;
+    /// Asks for n lines.
+    HEED_INLINE void ask(index_t n) {
+        while (n > 0 && present_ < count_) {
             stretch& s = stretch_[present_];
-            __builtin_prefetch(reinterpret_cast<const void*>(s.row + static_cast<std::uintptr_t>(line_ * 64)), 0, 2);
-            if (++line_ < s.lines) continue;
+            const index_t to = std::min(line_ + n, s.lines);
+            n -= to - line_;
+            for (; line_ < to; ++line_)
+                __builtin_prefetch(reinterpret_cast<const void*>(s.row + static_cast<std::uintptr_t>(line_ * 64)), 0, 2);
+            if (line_ < s.lines) return;
             line_ = 0;
             s.row += static_cast<std::uintptr_t>(s.step);
             if (--s.rows == 0) ++present_;
@@ -78,10 +83,23 @@ struct token_rows {
     const T* diagonal = nullptr;  // bonus: sum_d q u k, (reads, token_block)
     strided_rows<T> o;            // (count) of the first query
     index_t o_read = 0;
+    T* near = nullptr;            // near_tokens, filled by a kernel
     lines_ahead* ahead = nullptr; // what comes next
 
     const T* query(index_t read, index_t t) const { return q[t] + read * q_read; }
     T* output(index_t read, index_t t) const { return o[t] + read * o_read; }
+};
+
+/// J tokens in a row, from t on: what each meets of the state before them and of each other, and what they leave.
+template <class T>
+struct near_tokens {
+    static constexpr index_t most = 8;                    // tokens
+    static constexpr index_t size = most * (most + 3);    // numbers of each group
+    static constexpr index_t all = token_block * size;    // of a block, whatever J is
+    T *seen, *met, *given, *kept;  // (J, J) weights of values in outputs; (J) of the state in outputs; (J) of values in the
+                                   // state after; of the state in the state after
+    near_tokens(T* memory, index_t t, index_t J)
+        : seen(memory + t / J * size), met(seen + most * most), given(met + most), kept(given + most) {}
 };
 
 /// What a pass over tokens does: advances the state, reads it, or both.

@@ -1,0 +1,42 @@
+// HyperZ.Z.W [43] along one axis: a convolution whose filter is multiplied by the sequence itself.
+//
+//   y[b, t, c] = sum_k W[c, k] z[b, k, c] z[b, t + ahead - k, c] + bias[c],  k < N; ahead 0 (causal) or N / 2 (centred)
+// The filter belongs to a sample, so its spectrum is made for each: two transforms more than a fixed filter, O(N log
+// N). The alignment is not settled by the publication, so both are here.
+#pragma once
+
+#include "../engine/convolution.hpp"
+
+namespace heed::inline HEED_ABI {
+
+enum class alignment { causal, centred };
+
+/// W (c, k), K >= N; z, y (b, n, c). Policies: channel_bias{b}, on{pool, arena}, the arena for one convolution.
+template <class A = default_arch, class W, class Z, class Y, class... Policies>
+void hyperzzw(const W& w, const Z& z, Y&& y, alignment how, const Policies&... policies) {
+    constexpr const char* op = "hyperzzw";
+    const auto slow = as_view(w);
+    const auto fast = as_view(z);
+    const auto out = as_view(y);
+    using T = accumulator<typename decltype(slow)::value_type, typename decltype(fast)::value_type,
+                          typename decltype(out)::value_type>;
+    const auto [B, N, C] = fast.shape;
+    require_shape(slow.shape[0] == C && slow.shape[1] >= N, op, "W is (", slow.shape[0], ", ", slow.shape[1],
+                  "), z asks for (", C, ", ", N, ") at least");
+    require_shape(out.shape == fast.shape, op, "y is (", out.shape[0], ", ", out.shape[1], ", ", out.shape[2], "), z (",
+                  B, ", ", N, ", ", C, ")");
+    require_shape(!overlap(out, fast) && !overlap(out, slow), op, "y overlaps z or W");
+    if (out.size() == 0) return;
+    std::vector<T> taps(static_cast<std::size_t>(C * N));
+    for (index_t b = 0; b < B; ++b) {
+        for (index_t c = 0; c < C; ++c)
+            for (index_t n = 0; n < N; ++n)
+                taps[static_cast<std::size_t>(c * N + n)] = static_cast<T>(slow(c, n)) * static_cast<T>(fast(b, n, c));
+        const convolution_filter<T, A> filter(
+            dense(taps.data(), {C, N}), filter_options{.longest = N, .ahead = how == alignment::centred ? N / 2 : 0});
+        const range one{b, b + 1};
+        convolution(slice(fast, 0, one), filter, slice(out, 0, one), policies...);
+    }
+}
+
+}  // namespace heed::inline HEED_ABI
