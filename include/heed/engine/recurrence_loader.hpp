@@ -120,7 +120,7 @@ struct recurrence_loader {
         const auto add = [&](const auto& from, index_t head, index_t steps, range columns) {
             using S = typename std::remove_cvref_t<decltype(from)>::value_type;
             constexpr auto size = static_cast<index_t>(sizeof(S));
-            if (from.strides[3] == 1 && next.count > 0)
+            if (from.data && from.strides[3] == 1 && next.count > 0)
                 lines.add(&from(next.b, head, std::min(next[0], next[next.count - 1]) * steps, columns.first),
                           from.strides[2] * size, next.count * steps, columns.size() * size);
         };
