@@ -17,13 +17,14 @@ view<T, 3> by_token(T* data, const array& x) {
     const index_t C = x.shape[1], N = x.shape[2];
     return {data, {x.shape[0], N, C}, {C * N, 1, N}};
 }
-/// [B, S, N] or [B, G, S, N] as (B, N, G, S).
+/// [B, S, N] or [B, G, S, N] as (B, N, G, S); [C, S], the same for all tokens, as (B, N, C, S).
 template <class T>
-view<const T, 4> grouped(const T* data, const array& x) {
-    require(x.rank() == 3 || x.rank() == 4, "B and C are [B, S, N] or [B, G, S, N]");
-    const bool one = x.rank() == 3;
-    const index_t G = one ? 1 : x.shape[1], S = x.shape[x.rank() - 2], N = x.shape[x.rank() - 1];
-    return {data, {x.shape[0], N, G, S}, {G * S * N, 1, S * N, N}};
+view<const T, 4> grouped(const T* data, const array& x, index_t B, index_t N) {
+    require(x.rank() >= 2 && x.rank() <= 4, "B and C are [B, S, N], [B, G, S, N] or [C, S]");
+    if (x.rank() == 2) return {data, {B, N, x.shape[0], x.shape[1]}, {0, 0, x.shape[1], 1}};
+    const index_t G = x.rank() == 3 ? 1 : x.shape[1], S = x.shape[x.shape.size() - 2];
+    require(x.shape[0] == B && x.shape.back() == N, "B and C have the batch and tokens of u");
+    return {data, {B, N, G, S}, {G * S * N, 1, S * N, N}};
 }
 
 /// The operands of a case in R.
@@ -75,15 +76,16 @@ void run_reference(operands<R>& x) {
     if (x.gate) with.gate = x.seq(x.gate_);
     with.state = x.carried();
     with.softplus = x.softplus;
-    ref::selective_scan<R>(x.seq(x.u_), x.seq(x.delta_), x.decays(), grouped(x.in_.data(), x.in),
-                           grouped(x.out_.data(), x.out), x.result(), with);
+    ref::selective_scan<R>(x.seq(x.u_), x.seq(x.delta_), x.decays(), grouped(x.in_.data(), x.in, x.B, x.N),
+                           grouped(x.out_.data(), x.out, x.B, x.N), x.result(), with);
 }
 
 template <class R>
 void run_heed(operands<R>& x) {
     const auto vec = [&](const array* given, const std::vector<R>& v) { return given ? x.vec(v) : view<const R, 1>{}; };
-    selective_scan(x.seq(x.u_), x.seq(x.delta_), x.decays(), grouped(x.in_.data(), x.in), grouped(x.out_.data(), x.out),
-                   x.result(), softplus_step{x.softplus}, step_bias{vec(x.bias, x.bias_)}, skip{vec(x.skip, x.skip_)},
+    selective_scan(x.seq(x.u_), x.seq(x.delta_), x.decays(), grouped(x.in_.data(), x.in, x.B, x.N),
+                   grouped(x.out_.data(), x.out, x.B, x.N), x.result(), softplus_step{x.softplus},
+                   step_bias{vec(x.bias, x.bias_)}, skip{vec(x.skip, x.skip_)},
                    gate{x.gate ? x.seq(x.gate_) : view<const R, 3>{}}, carry{x.carried()});
 }
 

@@ -89,8 +89,8 @@ TEST(transducer_lattice, lengths) {
                 if (t >= frames[b] || u > labels[b]) x.blank(b, 0, t, u) = std::nan("");
                 if (u < 4 && (t >= frames[b] || u >= labels[b])) x.label(b, 0, t, u) = std::nan("");
             }
-    x.run(lattice_lengths(dense(static_cast<const index_t*>(frames), {4}),
-                          dense(static_cast<const index_t*>(labels), {4})));
+    x.run(alignment_lengths(dense(static_cast<const index_t*>(frames), {4}),
+                            dense(static_cast<const index_t*>(labels), {4})));
     for (index_t b = 0; b < 4; ++b) x.expect_brute_force(b, frames[b], labels[b], 1e-12);
 }
 

@@ -68,6 +68,7 @@ TYPED_TEST(conv_of, matches_the_definition_in_every_layout) {
 TEST(causal_conv, wide_rows_and_long_sequences) {
     expect_defined(convolved<float>(1, 50, 4100, 4), true);
     expect_defined(convolved<float>(1, 1100, 3, 5), false);
+    expect_defined(convolved<bf16>(1, 600, 61, 4), false);
 }
 
 TEST(causal_conv, a_stream_is_one_run_bit_for_bit) {

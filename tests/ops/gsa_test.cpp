@@ -92,8 +92,13 @@ TEST(gsa, in_pieces_carries_its_state) {
     EXPECT_TRUE(same_values(each, o));
     EXPECT_TRUE(same_values(copied(stepped.keys.values()), copied(whole.keys.values())));
     EXPECT_TRUE(same_values(copied(stepped.values.values()), copied(whole.values.values())));
-    slot_state<float> empty(2, 2, 9, 12, 17);
+    slot_state<float> empty(2, 2, 9, 12, 17), twin = empty;
     tensor<float> from_nothing(o.shape());
+    auto y = x;  // operands that are all views, and not const
+    auto q = y.q.v(), k = y.k.v(), v = y.v.v(), s = y.s.v(), g = y.g.v(), to = from_nothing.v();
+    gated_slot_attention(twin, q, k, v, to, s, g);
+    EXPECT_TRUE(same_values(from_nothing, x.run(empty)));
+    empty.keys.clear(), empty.values.clear();
     gated_slot_attention(x.q, x.k, x.v, from_nothing, x.s.v(), x.g.v());
     EXPECT_TRUE(same_values(from_nothing, x.run(empty)));
 }

@@ -4,8 +4,8 @@
 #include <heed/ops/seqboat.hpp>
 #include <heed/ops/vq_attention.hpp>
 #include <heed/ref/attention.hpp>
-#include <heed/ref/modes.hpp>
 
+#include "../support/averages.hpp"
 #include "../support/compare.hpp"
 #include "../support/refuses.hpp"
 #include "../support/sequence.hpp"
@@ -78,9 +78,12 @@ TEST(vq_attention, codes) {
 constexpr index_t B = 2, N = 31, C = 6, Z = 4, H = 5, S = 3;
 
 struct boat {
-    tensor<float> x, res, p[4], back[4], omega, w, b, w2, b2, kq, bq, kk, bk, w3, b3;
+    test::ema_tensors p, back;
+    tensor<float> x, res, omega, w, b, w2, b2, kq, bq, kk, bk, w3, b3;
     boat()
-        : x(test::normal<float>({B, 1, N, C}, 1)),
+        : p(test::random_average(C, S, 20)),
+          back(test::random_average(C, S, 30)),
+          x(test::normal<float>({B, 1, N, C}, 1)),
           res(test::normal<float>({B, 1, N, C}, 2)),
           omega(row(C, 3)),
           w(test::normal<float>({1, 1, C, C + 2}, 4, 0.5)),
@@ -92,13 +95,10 @@ struct boat {
           kk(row(Z, 10)),
           bk(row(Z, 11)),
           w3(test::normal<float>({1, 1, H, C}, 12, 0.5)),
-          b3(row(C, 13)) {
-        for (std::uint64_t i = 0; i < 4; ++i)
-            p[i] = test::normal<float>({1, 1, C, S}, 20 + i), back[i] = test::normal<float>({1, 1, C, S}, 30 + i);
-    }
+          b3(row(C, 13)) {}
     static tensor<float> row(index_t n, std::uint64_t seed) { return test::normal<float>({1, 1, 1, n}, seed, 0.5); }
     seqboat_parameters<float> parameters(bool both) const {
-        seqboat_parameters<float> all{{matrix(p[0]), matrix(p[1]), matrix(p[2]), matrix(p[3])},
+        seqboat_parameters<float> all{test::parameters_of(p),
                                       vec(omega),
                                       matrix(w),
                                       vec(b),
@@ -111,28 +111,14 @@ struct boat {
                                       matrix(w3),
                                       vec(b3),
                                       1.7};
-        if (both) all.back = {matrix(back[0]), matrix(back[1]), matrix(back[2]), matrix(back[3])};
+        if (both) all.back = test::parameters_of(back);
         return all;
     }
     tensor<double> defined(bool both, index_t reach, bool causally, bool normal, std::vector<index_t>* counts) const {
         const auto u = test::in<double>(x);
-        tensor<double> m(x.shape()), y(x.shape());
-        m.fill([](index_t) { return 0; });
+        const auto m = test::averaged(x, p, both ? &back : nullptr, omega);
+        tensor<double> y(x.shape());
         const auto silu = [](double a) { return a * ref::sigmoid(a); };
-        for (bool reverse : {false, true}) {
-            if (reverse && !both) continue;
-            tensor<double> part(x.shape());
-            const auto& t = reverse ? back : p;
-            ref::diagonal_ssm<double, double>(
-                seq(u), seq(part), S,
-                [&](index_t c, index_t n) {
-                    return ref::ema_mode<double>(t[0](0, 0, c, n), t[1](0, 0, c, n), t[2](0, 0, c, n), t[3](0, 0, c, n),
-                                                 S);
-                },
-                [&](index_t c) { return reverse ? 0.0 : double(omega(0, 0, 0, c)); }, {}, false, {{}, reverse});
-            m.each([&](index_t i, index_t h, index_t n, index_t c) { m(i, h, n, c) += part(i, h, n, c); });
-        }
-        m.each([&](index_t i, index_t h, index_t n, index_t c) { m(i, h, n, c) = silu(m(i, h, n, c)); });
         for (index_t i = 0; i < B; ++i) {
             const auto base = [&](index_t n, index_t o) {
                 double sum = b(0, 0, 0, o);

@@ -1,8 +1,8 @@
 // heed_test: O1
 // The whole layer of Mega against plain loops.
 #include <heed/ops/mega.hpp>
-#include <heed/ref/modes.hpp>
 
+#include "../support/averages.hpp"
 #include "../support/compare.hpp"
 #include "../support/sequence.hpp"
 
@@ -17,9 +17,12 @@ using test::vec;
 constexpr index_t B = 2, N = 23, C = 7, Z = 5, H = 9, S = 3, width = 2 * C + Z + H;
 
 struct layer {
-    tensor<float> x, res, p[4], back[4], omega, w, b, wv, bv, kq, bq, kk, bk, wh, bh;
+    test::ema_tensors p, back;
+    tensor<float> x, res, omega, w, b, wv, bv, kq, bq, kk, bk, wh, bh;
     layer()
-        : x(test::normal<float>({B, 1, N, C}, 1)),
+        : p(test::random_average(C, S, 20)),
+          back(test::random_average(C, S, 30)),
+          x(test::normal<float>({B, 1, N, C}, 1)),
           res(test::normal<float>({B, 1, N, C}, 2)),
           omega(row(C, 3)),
           w(test::normal<float>({1, 1, C, width}, 4, 0.5)),
@@ -31,18 +34,22 @@ struct layer {
           kk(row(Z, 10)),
           bk(row(Z, 11)),
           wh(test::normal<float>({1, 1, H, C}, 12, 0.5)),
-          bh(row(C, 13)) {
-        for (std::uint64_t i = 0; i < 4; ++i)
-            p[i] = test::normal<float>({1, 1, C, S}, 20 + i), back[i] = test::normal<float>({1, 1, C, S}, 30 + i);
-    }
+          bh(row(C, 13)) {}
     static tensor<float> row(index_t n, std::uint64_t seed) { return test::normal<float>({1, 1, 1, n}, seed, 0.5); }
-    static ema_parameters<float> average(const tensor<float> (&t)[4]) {
-        return {matrix(t[0]), matrix(t[1]), matrix(t[2]), matrix(t[3])};
-    }
     mega_parameters<float> parameters(bool both = false) const {
-        mega_parameters<float> all{average(p), vec(omega), matrix(w), vec(b),  matrix(wv), vec(bv),
-                                   vec(kq),    vec(bq),    vec(kk),   vec(bk), matrix(wh), vec(bh)};
-        if (both) all.back = average(back);
+        mega_parameters<float> all{test::parameters_of(p),
+                                   vec(omega),
+                                   matrix(w),
+                                   vec(b),
+                                   matrix(wv),
+                                   vec(bv),
+                                   vec(kq),
+                                   vec(bq),
+                                   vec(kk),
+                                   vec(bk),
+                                   matrix(wh),
+                                   vec(bh)};
+        if (both) all.back = test::parameters_of(back);
         return all;
     }
     template <class... P>
@@ -55,24 +62,9 @@ struct layer {
     template <class Visible, class Weight>
     tensor<double> defined(bool both, const Visible& visible, bool normal, const Weight& weight) const {
         const auto u = test::in<double>(x);
-        tensor<double> m(x.shape()), y(x.shape()), v({B, 1, N, H}), q({B, 1, N, Z}), k({B, 1, N, Z}),
-            base({B, 1, N, width});
-        m.fill([](index_t) { return 0; });
-        for (bool reverse : {false, true}) {
-            if (reverse && !both) continue;
-            tensor<double> part(x.shape());
-            const auto& t = reverse ? back : p;
-            ref::diagonal_ssm<double, double>(
-                seq(u), seq(part), S,
-                [&](index_t c, index_t n) {
-                    return ref::ema_mode<double>(t[0](0, 0, c, n), t[1](0, 0, c, n), t[2](0, 0, c, n), t[3](0, 0, c, n),
-                                                 S);
-                },
-                [&](index_t c) { return reverse ? 0.0 : double(omega(0, 0, 0, c)); }, {}, false, {{}, reverse});
-            m.each([&](index_t i, index_t h, index_t n, index_t c) { m(i, h, n, c) += part(i, h, n, c); });
-        }
+        const auto m = test::averaged(x, p, both ? &back : nullptr, omega);
+        tensor<double> y(x.shape()), v({B, 1, N, H}), q({B, 1, N, Z}), k({B, 1, N, Z}), base({B, 1, N, width});
         const auto silu = [](double a) { return a * ref::sigmoid(a); };
-        m.each([&](index_t i, index_t h, index_t n, index_t c) { m(i, h, n, c) = silu(m(i, h, n, c)); });
         const auto times = [](const auto& rows, const tensor<float>& by, index_t i, index_t n, index_t o,
                               index_t inner) {
             double sum = 0;

@@ -101,8 +101,8 @@ TEST(neural_hmm, lengths_mask_frames_and_states) {
         for (index_t t = 0; t < 7; ++t)
             for (index_t s = 0; s < 5; ++s)
                 if (t >= frames[b] || s >= states[b]) m.e(b, 0, t, s) = m.w(b, 0, t, s) = std::nan("");
-    m.run(
-        hmm_lengths(dense(static_cast<const index_t*>(frames), {4}), dense(static_cast<const index_t*>(states), {4})));
+    m.run(alignment_lengths(dense(static_cast<const index_t*>(frames), {4}),
+                            dense(static_cast<const index_t*>(states), {4})));
     for (index_t b = 0; b < 4; ++b) expect_brute_force(m, b, frames[b], states[b], 1e-6);
 }
 
@@ -169,10 +169,10 @@ TEST(neural_hmm, threads_and_refusals) {
     const index_t frames[] = {20, 20, 21, 20, 20}, states[] = {9, 9, 9, 9, 9};
     refuses<argument_error>(
         [&] {
-            many.run(hmm_lengths(dense(static_cast<const index_t*>(frames), {5}),
-                                 dense(static_cast<const index_t*>(states), {5})));
+            many.run(alignment_lengths(dense(static_cast<const index_t*>(frames), {5}),
+                                       dense(static_cast<const index_t*>(states), {5})));
         },
-        "neural_hmm: sequence 2 has 21 frames, e has 20");
+        "neural_hmm: sequence 2 has 21 frames of 20");
     const auto thin = test::normal<float>({5, 1, 20, 8}, 1);
     refuses<shape_error>([&] { neural_hmm(seq(std::as_const(one.e)), seq(thin), dense(one.log_p.data(), {5})); },
                          "w has extent 8 on axis 2, e asks for 9");

@@ -14,6 +14,7 @@ using namespace heed;
 using test::in;
 using test::matrix;
 using test::refuses;
+using test::flipped;
 using test::seq;
 using test::tensor;
 using test::vec;
@@ -148,14 +149,6 @@ TEST(selective_scan, a_stream_is_one_run_bit_for_bit) {
     }
     EXPECT_TRUE(test::same_values(got, want));
     EXPECT_TRUE(test::same_values(parts.state, whole.state));
-}
-
-/// The tokens of each row in the opposite order.
-template <class T>
-tensor<T> flipped(const tensor<T>& x) {
-    tensor<T> y(x.shape());
-    x.each([&](index_t b, index_t h, index_t n, index_t d) { y(b, h, x.shape()[2] - 1 - n, d) = x(b, h, n, d); });
-    return y;
 }
 
 TEST(selective_scan, reversed_is_flip_scan_flip) {

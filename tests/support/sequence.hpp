@@ -33,6 +33,14 @@ tensor<R> in(const tensor<T>& x) {
     x.each([&](index_t b, index_t h, index_t n, index_t d) { y(b, h, n, d) = static_cast<R>(x(b, h, n, d)); });
     return y;
 }
+/// The tokens of each row in the opposite order.
+template <class T>
+tensor<T> flipped(const tensor<T>& x) {
+    tensor<T> y(x.shape());
+    x.each([&](index_t b, index_t h, index_t n, index_t d) { y(b, h, x.shape()[2] - 1 - n, d) = x(b, h, n, d); });
+    return y;
+}
+
 /// Every layout a scan should not mind.
 inline std::vector<layout> layouts() {
     return {layout::heads(), layout::padded(), layout::strided(), layout::channels_first()};

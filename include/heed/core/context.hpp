@@ -113,6 +113,14 @@ private:
     std::size_t used_ = 0;
 };
 
+/// So many bytes of this thread's own, for a call that is lent none; good until the thread asks again. They grow to the
+/// largest call: small ones are not to pay for pages.
+inline std::byte* thread_scratch(std::size_t bytes) {
+    thread_local arena own;
+    if (own.size() < bytes) own = arena(bytes);
+    return own.data();
+}
+
 /// Policy: run on this executor, with scratch from this arena (see attention_scratch for its size).
 template <executor E>
 struct on {
@@ -160,9 +168,7 @@ void with_scratch(const char* op, const Context& context, std::size_t need, cons
                          " bytes, the call needs ", need);
         body(context.scratch->data());
     } else {
-        thread_local arena own;
-        if (own.size() < need) own = arena(need);
-        body(own.data());
+        body(thread_scratch(need));
     }
 }
 

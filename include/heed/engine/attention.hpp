@@ -14,6 +14,17 @@
 namespace heed::inline HEED_ABI {
 namespace detail {
 
+/// The factor of q.k that a policy pack asks for.
+template <class... P>
+double scale_of(index_t width, const P&... policies) {
+    const auto piped = pick<roles::score>(identity{}, policies...);
+    const scale usual(width > 0 ? 1 / std::sqrt(static_cast<double>(width)) : 1);
+    if constexpr (requires { piped.by.factor; })
+        return piped.by.factor;
+    else
+        return pick<roles::scale>(usual, policies...).factor;
+}
+
 /// Reads the policy pack into a call, which refers to the source.
 template <class A, class Q, class Source, class O, class... P>
 auto make_attention_call(const view<Q>& q, const Source& source, const view<O>& o, const char* op,
@@ -27,15 +38,11 @@ auto make_attention_call(const view<Q>& q, const Source& source, const view<O>& 
     const auto mask = pick<roles::mask>(everything{}, policies...);
     const auto weight = pick<roles::weight>(softmax{}, policies...);
     const auto piped = pick<roles::score>(identity{}, policies...);
-    const auto alone = pick<roles::scale>(inverse_root_of_width{}, policies...);
     const auto place = pick<roles::offset>(last_query_at_last_key{}, policies...);
     const auto score = score_of(piped);
-    constexpr bool has_scale = std::is_same_v<decltype(alone), const scale>;
     constexpr bool has_piped_scale = requires { piped.by.factor; };
-    static_assert(!(has_scale && has_piped_scale), "heed: two scales");
-    double factor = x.D() > 0 ? 1 / std::sqrt(static_cast<double>(x.D())) : 1.0;
-    if constexpr (has_scale) factor = alone.factor;
-    if constexpr (has_piped_scale) factor = piped.by.factor;
+    static_assert(!(has_piped_scale && count_of_role<roles::scale, P...> > 0), "heed: two scales");
+    const double factor = scale_of(x.D(), policies...);
     std::optional<index_t> offset;
     if constexpr (requires { place.n; }) offset = place.n;
     using T = accumulator<q_type, typename Source::key_rows::storage, typename Source::value_rows::storage, O>;

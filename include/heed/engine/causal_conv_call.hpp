@@ -55,7 +55,7 @@ struct causal_conv_call {
             : taps(from.take<T>(K * width)),
               bias(from.take<T>(width)),
               history(from.take<T>((K - 1) * width)),
-              tiles(from.take<T>(3 * tile_size(width))),
+              tiles(from.take<T>(3 * tile_room(width))),
               rows(from.take<const T*>(K)),
               size(from.used()) {}
     };
@@ -97,13 +97,13 @@ private:
             const range tokens{t, std::min(N, t + most)};
             const auto part = [&](const auto& v) { return channels_of(slice(order.of(v, sequence), 0, tokens), at); };
             const auto from = read_rows<A, T>(part(x), width, m.tiles);
-            const auto to = write_rows<A, T>(part(y), width, m.tiles + tile_size(width), adds);
+            const auto to = write_rows<A, T>(part(y), width, m.tiles + tile_room(width), adds);
             for (index_t i = 0; i < tokens.size(); ++i) {
                 std::copy(m.rows + 1, m.rows + K(), m.rows);
                 m.rows[K() - 1] = from.row(i);
                 convolve<A>(m.rows, m.taps, m.bias, K(), width, curved, to.row(i));
             }
-            bring_rows<A>(part(y), to, width, m.tiles + 2 * tile_size(width), adds);
+            bring_rows<A>(part(y), to, width, m.tiles + 2 * tile_room(width), adds);
             if (from.data == m.tiles || tokens.last == N) keep_history(width, m);
         }
         if (state.data) store_rows<A>(inputs_before(sequence, at), m.history, width);

@@ -43,7 +43,7 @@ HEED_NOINLINE void run_modes(const modes_tile<T>& x, index_t c, index_t n) noexc
         unroll<K>([&](auto k) HEED_INLINE_LAMBDA {
             const auto at = [&](const T* p, index_t part)
                                 HEED_INLINE_LAMBDA { return load<P>(p + part + k * x.width); };
-            const auto read = [&] HEED_INLINE_LAMBDA {
+            const auto read = [&]() HEED_INLINE_LAMBDA {
                 sum = fma(at(x.c, re), h[k], sum);
                 if constexpr (Complex) sum = fma(-at(x.c, im), g[k], sum);
             };

@@ -37,7 +37,8 @@ void run_scan(const char* op, const Cell& cell, const In& in, const Constants& c
     const auto& first = std::get<0>(out);
     const auto order = sequences::of(op, first.v.shape[0], first.v.shape[1], policies...);
     const auto form = pick<roles::form>(recurrent{}, policies...);
-    static_assert(!std::is_same_v<std::remove_const_t<decltype(form)>, parallel>, "heed: a scan is recurrent or chunked");
+    static_assert(!std::is_same_v<std::remove_const_t<decltype(form)>, parallel>,
+                  "heed: a scan is recurrent or chunked");
     const auto state = carried_state(policies...);
     if constexpr (requires { form.check(op); }) form.check(op);
     each_operand(out, [&](const auto& y) {

@@ -2,11 +2,10 @@
 //
 //   for each task (sequence, group, block of channels)         selective_call::run
 //     for each tile of tokens, in order                        selective_call::scan_block
-//       steps d and drives d u of the tile                     selective_call::drive
+//       steps d and drives d u of the tile                     drive
 //       for each pack of channels, for K states in registers   selective_modes
 //         for each token: h_n = 2^(d A_n log2 e) h_n + B_n d u, y += C_n h_n
-//       y + D u, times silu(z)                                 selective_call::finish
-// The exponential decides the speed: one a token, channel and state.
+//       y + D u, times silu(z)                                 finish
 #pragma once
 
 #include "../simd/gates.hpp"

@@ -87,9 +87,13 @@ channel_cut cut_for(E& pool, index_t count, index_t channels, index_t lanes, ind
     return {channels, lanes, crew / std::gcd(crew, count), most};
 }
 
-/// Tokens of a tile that goes by way of scratch, 32 KiB of floats if rows are not too long.
-inline index_t tile_tokens(index_t width) { return std::clamp<index_t>(8192 / std::max<index_t>(width, 1), 16, 512); }
-inline index_t tile_size(index_t width) { return tile_tokens(width) * width; }
+/// Tokens of a tile that goes by way of scratch, and the numbers it has room for: 32 KiB of floats if rows are not too
+/// long. The room of a narrower block is not larger.
+inline constexpr index_t tile_numbers = 8192, least_tokens = 16;
+inline index_t tile_tokens(index_t width) {
+    return std::clamp<index_t>(tile_numbers / std::max<index_t>(width, 1), least_tokens, 512);
+}
+inline index_t tile_room(index_t width) { return std::max(tile_numbers, least_tokens * width); }
 
 /// The channels of a block, of rows x (tokens, C).
 template <class T>

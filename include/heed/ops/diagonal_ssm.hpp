@@ -7,6 +7,7 @@
 #pragma once
 
 #include <complex>
+#include <vector>
 
 #include "../engine/modes_call.hpp"
 #include "selective_scan.hpp"

@@ -6,6 +6,8 @@
 // Cost: O(N (M + K) C); decoding keeps the last K - 1 tokens. Memory beside: local and glob.
 #pragma once
 
+#include <vector>
+
 #include "../engine/attention.hpp"
 #include "causal_conv.hpp"
 

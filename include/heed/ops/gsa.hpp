@@ -24,6 +24,11 @@ struct slot_state {
 
 namespace detail {
 
+template <class T>
+inline constexpr bool is_slot_state = false;
+template <class T>
+inline constexpr bool is_slot_state<slot_state<T>> = true;
+
 /// Rows p of `width` numbers become their softmax; the rest of a row, to whole packs, is left at 0.
 template <class A, class T>
 void softmax_row(T* p, index_t width) {
@@ -85,6 +90,7 @@ void gated_slot_attention(slot_state<T>& carried, const Q& q, const K& k, const 
 
 /// From empty slots.
 template <class A = default_arch, class Q, class K, class V, class O, class W, class G, class... P>
+    requires(!detail::is_slot_state<Q>)
 void gated_slot_attention(const Q& q, const K& k, const V& v, O&& o, const view<W, 4>& s, const view<G, 4>& g,
                           const P&... policies) {
     const auto query = as_view(q), keys = as_view(k), values = as_view(v);

@@ -7,6 +7,8 @@
 // The average crosses chunks, attention does not: chunk{c} is a mask. Memory beside: the values in the middle.
 #pragma once
 
+#include <vector>
+
 #include "../policy/area.hpp"
 #include "../policy/mask_position.hpp"
 #include "../policy/score_gate.hpp"

@@ -12,16 +12,9 @@
 #include "../engine/scratch.hpp"
 #include "../policy/monoid.hpp"
 #include "../simd/convert.hpp"
+#include "alignment_lengths.hpp"
 
 namespace heed::inline HEED_ABI {
-
-/// How many frames and states of each sequence count, (B) each; without it all do.
-struct hmm_lengths {
-    using role = roles::lengths;
-    view<const index_t, 1> frames, states;
-    hmm_lengths(const view<const index_t, 1>& of_frames, const view<const index_t, 1>& of_states)
-        : frames(of_frames), states(of_states) {}
-};
 
 namespace detail {
 
@@ -116,36 +109,20 @@ struct hmm_sequence {
 template <class A, class T, class E, class W, class Size, class Run, class... P>
 void run_hmm(const char* op, const operand<const E, 3>& e, const operand<const W, 3>& w, const Size& per_task,
              const Run& run, const P&... policies) {
-    static_assert((has_one_of<P, roles::lengths, roles::context> && ...),
-                  "heed: an argument is not a policy of this operator");
-    const auto [B, frames, states] = e.v.shape;
     for (index_t extent : e.v.shape) require_shape(extent >= 0, op, "e has extent ", extent);
     check_shape(op, w, e.v.shape, "e");
-    const auto given = pick<roles::lengths>(absent<roles::lengths>{}, policies...);
-    const extents<3> all = e.v.shape;
-    const auto length = [&, all](index_t b) -> std::array<index_t, 2> {
-        if constexpr (requires { given.frames; }) return {given.frames(b), given.states(b)};
-        return {all[1], all[2]};
-    };
-    if constexpr (requires { given.frames; })
-        require_shape(given.frames.shape[0] == B && given.states.shape[0] == B, op, "there are lengths of ",
-                      given.frames.shape[0], " and ", given.states.shape[0], " sequences, e has ", B);
-    for (index_t b = 0; b < B; ++b) {
-        const auto [t, n] = length(b);
-        require_argument(t >= 0 && t <= all[1], op, "sequence ", b, " has ", t, " frames, e has ", all[1]);
-        require_argument(n >= 0 && n <= all[2], op, "sequence ", b, " has ", n, " states, e has ", all[2]);
-    }
+    const auto length = lengths_of(op, e.v.shape[0], e.v.shape[1], e.v.shape[2], "states", policies...);
     const auto size = static_cast<std::size_t>(round_up(per_task, 16)) * sizeof(T);
     in_scratch(
         op, [&](auto& pool) { return static_cast<std::size_t>(pool.width()) * size; },
         [&](auto& pool, std::byte* memory) {
-            for_tasks(pool, all[0], [&](index_t b, index_t worker) {
-                const auto [t, n] = length(b);
+            for_tasks(pool, e.v.shape[0], [&](index_t b, index_t worker) {
+                const auto counts = length(b);
                 const auto of = [&](const auto& x) {
                     using S = std::remove_reference_t<decltype(*x.data)>;
-                    return view<S, 2>{x.data + b * x.strides[0], {t, n}, {x.strides[1], x.strides[2]}};
+                    return view<S, 2>{x.data + b * x.strides[0], counts, {x.strides[1], x.strides[2]}};
                 };
-                run(b, hmm_sequence<E, W>{of(e.v), of(w.v), t, n},
+                run(b, hmm_sequence<E, W>{of(e.v), of(w.v), counts[0], counts[1]},
                     reinterpret_cast<T*>(memory + static_cast<std::size_t>(worker) * size));
             });
         },
@@ -154,7 +131,7 @@ void run_hmm(const char* op, const operand<const E, 3>& e, const operand<const W
 
 }  // namespace detail
 
-/// log p of each sequence: e, w (B, T, N), log_p (B) of float or double. Policies: hmm_lengths{frames, states},
+/// log p of each sequence: e, w (B, T, N), log_p (B) of float or double. Policies: alignment_lengths{frames, states},
 /// on{...}.
 template <class A = default_arch, class E, class W, class R, class... P>
 void neural_hmm(const E& e, const W& w, const view<R, 1>& log_p, const P&... policies) {

@@ -5,6 +5,8 @@
 // or of one neighbour, is that feature; the order of neighbours does not matter. Cost: two exponentials a feature.
 #pragma once
 
+#include <vector>
+
 #include "../engine/scan_operands.hpp"
 #include "../engine/scan_tile.hpp"
 #include "../policy/monoid.hpp"

@@ -7,6 +7,8 @@
 // Cost: the average, and O(active tokens x w). Memory beside: the values in the middle.
 #pragma once
 
+#include <vector>
+
 #include "../policy/mask_position.hpp"
 #include "../policy/weight.hpp"
 #include "ema.hpp"
@@ -82,7 +84,7 @@ std::vector<index_t> seqboat(const view<X, 3>& x, const view<R, 3>& residual_in,
         }
         const auto count = static_cast<index_t>(active.size());
         counts.push_back(count);
-        std::vector<S> memory(static_cast<std::size_t>(count * (2 * C + Z + 2 * H + 2 * Z + H)));
+        std::vector<S> memory(static_cast<std::size_t>(std::max<index_t>(1, count) * (2 * C + Z + 2 * H + 2 * Z + H)));
         S* free = memory.data();
         const auto take = [&](index_t columns) {
             return dense(std::exchange(free, free + count * columns), {1, count, columns});

@@ -13,14 +13,6 @@
 
 namespace heed::inline HEED_ABI {
 
-/// How many frames and labels of each sequence count, (B) each; without it all do.
-struct lattice_lengths {
-    using role = roles::lengths;
-    view<const index_t, 1> frames, labels;
-    lattice_lengths(const view<const index_t, 1>& of_frames, const view<const index_t, 1>& of_labels)
-        : frames(of_frames), labels(of_labels) {}
-};
-
 namespace detail {
 
 /// The diagonals d = t + u of one lattice; element u of one is cell (d - u, u), -inf where there is none.
@@ -97,8 +89,6 @@ struct lattice_gradient {
 template <class A, class Blank, class Label, class R, class Gradient, class... P>
 void run_lattice(const char* op, const operand<const Blank, 3>& blank, const operand<const Label, 3>& label,
                  const view<R, 1>& log_p, const Gradient& gradient, const P&... policies) {
-    static_assert((has_one_of<P, roles::lengths, roles::context> && ...),
-                  "heed: an argument is not a policy of this operator");
     using T = accumulator<Blank, Label>;
     using cells = lattice<A, T, Blank, Label>;
     constexpr index_t L = cells::L;
@@ -107,16 +97,7 @@ void run_lattice(const char* op, const operand<const Blank, 3>& blank, const ope
     require_shape(shape[2] >= 1, op, "blank has ", shape[2], " columns, one more than there are labels");
     check_shape(op, label, {shape[0], shape[1], shape[2] - 1}, "blank");
     check_shape(op, writes("log_p", log_p), {shape[0]}, "blank");
-    const auto given = pick<roles::lengths>(absent<roles::lengths>{}, policies...);
-    const auto length = [&](index_t b) -> std::array<index_t, 2> {
-        if constexpr (requires { given.frames; }) return {given.frames(b), given.labels(b)};
-        return {shape[1], shape[2] - 1};
-    };
-    for (index_t b = 0; b < shape[0]; ++b) {
-        const auto [t, u] = length(b);
-        require_argument(t >= 0 && t <= shape[1], op, "sequence ", b, " has ", t, " frames, blank has ", shape[1]);
-        require_argument(u >= 0 && u < shape[2], op, "sequence ", b, " has ", u, " labels, blank has ", shape[2] - 1);
-    }
+    const auto length = lengths_of(op, shape[0], shape[1], shape[2] - 1, "labels", policies...);
     const index_t width = cells::padded(shape[2] - 1), most = shape[1] + shape[2];
     // Rows: two diagonals and their steps; for a gradient all diagonals, and what was taken from each.
     const index_t rows = Gradient::wanted ? 4 + most : 4;
@@ -195,7 +176,7 @@ void run_lattice(const char* op, const operand<const Blank, 3>& blank, const ope
 
 }  // namespace detail
 
-/// log p of each sequence, (B). Policies: lattice_lengths{frames, labels}, on{pool, arena}. No frame: log p = -inf.
+/// log p of each sequence, (B). Policies: alignment_lengths{frames, labels}, on{pool, arena}. No frame: log p = -inf.
 template <class A = default_arch, class Blank, class Label, class R, class... P>
 void transducer_lattice(const Blank& blank, const Label& label, const view<R, 1>& log_p, const P&... policies) {
     detail::run_lattice<A>("transducer_lattice", detail::reads("blank", blank), detail::reads("label", label), log_p,

@@ -16,7 +16,7 @@ struct additive_update {
     void check(const char*, const recurrence_extents&) const {}
 };
 
-/// w = weight v, weights (B, heads, N): what a token is let in with. The sums of keys of a normaliser are weighted alike.
+/// w = weight v, weights (B, heads, N): what a token is let in with. A normaliser's sums of keys are weighted alike.
 template <class S>
 struct weighted_update {
     using role = roles::update;
@@ -27,7 +27,8 @@ struct weighted_update {
 
     index_t steps() const { return 1; }
     void check(const char* op, const recurrence_extents& x) const {
-        detail::check_gate(op, "weighted_update", weights.shape[0], weights.shape[1], weights.shape[2], x.B, x.heads, x.N);
+        const auto [B, heads, N] = weights.shape;
+        detail::check_gate(op, "weighted_update", B, heads, N, x.B, x.heads, x.N);
     }
     /// Of token n, for state head h of `heads`.
     template <class T>
