@@ -8,12 +8,11 @@
 namespace heed::inline HEED_ABI {
 
 /// f of H numbers, or none for 1.
-template <class X, class O>
+template <class A = default_arch, class X, class O>
 void unit_rows(const X& x, O&& o, std::span<const float> f = {}) {
     const auto in = as_view(x);
     const auto out = as_view(o);
-    using R = typename decltype(out)::value_type;
-    using T = accumulator<typename decltype(in)::value_type, R>;
+    using T = accumulator<typename decltype(in)::value_type, typename decltype(out)::value_type>;
     detail::check_row_operand("unit_rows", "x", in, out);
     require_shape(f.empty() || static_cast<index_t>(f.size()) == out.shape[1], "unit_rows", "there are ", f.size(),
                   " factors, x has ", out.shape[1], " heads");
@@ -21,11 +20,15 @@ void unit_rows(const X& x, O&& o, std::span<const float> f = {}) {
         for (index_t h = 0; h < out.shape[1]; ++h)
             for (index_t n = 0; n < out.shape[2]; ++n) {
                 T sum = 0;
-                for (index_t d = 0; d < out.shape[3]; ++d) sum += detail::square(static_cast<T>(in(b, h, n, d)));
+                detail::each_piece<A, T>(in, b, h, n, [&](const T* y, range d) {
+                    sum += detail::sum_channels(y, d.size(), [](const auto& p) { return p * p; });
+                });
                 const T factor = f.empty() ? T(1) : static_cast<T>(f[static_cast<std::size_t>(h)]);
                 const T by = sum == 0 ? T(0) : factor / std::sqrt(sum);
-                for (index_t d = 0; d < out.shape[3]; ++d)
-                    out(b, h, n, d) = static_cast<R>(static_cast<T>(in(b, h, n, d)) * by);
+                detail::each_piece<A, T>(in, b, h, n, [&](T* y, range d) {
+                    detail::map_channels(y, d.size(), y, [by](const auto& p) { return p * by; });
+                    narrow_row<A>(y, d.size(), &out(b, h, n, d.first), out.strides[3]);
+                });
             }
 }
 
