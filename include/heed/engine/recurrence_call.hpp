@@ -148,7 +148,7 @@ private:
         const bool blockwise = s.chunk && all.count >= form.least;
         for (index_t t = 0, block = 0; t < all.count; t += token_block) {
             token_rows<T> x = load.rows(s.tokens, all, t, h, values, direct, blockwise, pass);
-            lines_ahead ahead = load.after(all, t, h, values);
+            lines_ahead ahead = load.after(all, t, h, values, o);
             x.ahead = &ahead;
             token_rows<T> z = x;  // the same over values of 1
             if constexpr (normalised) {

@@ -111,8 +111,9 @@ struct recurrence_loader {
         return r;
     }
 
-    /// The rows of the tokens after a block's.
-    lines_ahead after(const token_walk& all, index_t t, index_t h, range values) const {
+    /// The rows of the tokens after a block's; outputs too, since a line is read before a part of it is written.
+    template <class O>
+    lines_ahead after(const token_walk& all, index_t t, index_t h, range values, const view<O>& o) const {
         const index_t done = std::min(t + token_block, all.count);
         const token_walk next = all.part(done, std::min(token_block, all.count - done));
         lines_ahead lines;
@@ -129,6 +130,7 @@ struct recurrence_loader {
         add(v, serving(h, x.heads, v.shape[1]), steps, values);
         if constexpr (decay == decay_kind::rows)
             add(forget.logs, serving(h, x.heads, forget.logs.shape[1]), 1, {0, x.D});
+        if (reads() == 1) add(o, h, 1, values);
         if constexpr (update == update_kind::low_rank) {
             add(write.a, serving(h, x.heads, write.a.shape[1]), 1, {0, x.D});
             add(write.b, serving(h, x.heads, write.b.shape[1]), 1, {0, x.D});

@@ -79,7 +79,7 @@ private:
     /// The updates of J tokens, with their reads or without.
     template <int V, int J>
     static HEED_INLINE void advance(const token_rows<T>& x, index_t t, index_t c, T* s, index_t stride, bool reads) {
-        x.ahead->ask(4 * J * V);  // four operands of a square state, by the time the block is done
+        x.ahead->ask(5 * J * V);  // five operands of a square state, by the time the block is done
         if constexpr (J > 1 && Decay == decay_kind::scalar) {
             reads ? group<V, J, true>(x, t, c, s, stride) : group<V, J, false>(x, t, c, s, stride);
         } else if constexpr (Update != update_kind::householder) {
