@@ -24,7 +24,7 @@ std::vector<float> filled(index_t n, std::uint64_t seed, F&& f) {
     for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(f(r.normal(i)));
     return x;
 }
-double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
+double logistic(double x) { return 1 / (1 + std::exp(-x)); }
 
 double largest_gap(const std::vector<float>& a, const std::vector<float>& b) {
     double worst = 0;
@@ -38,8 +38,9 @@ int main() {
     const auto same = [](double x) { return x; };
     const auto qm = filled(B * H * N * D, 1, same), km = filled(B * H * N * D, 2, same),
                vm = filled(B * H * N * E, 3, same);
-    const auto gm = filled(B * H * N, 4, [](double x) { return std::log(sigmoid(x + 4)); });  // keep about 0.98 a token
-    const auto bm = filled(B * H * N, 5, sigmoid);
+    const auto gm =
+        filled(B * H * N, 4, [](double x) { return std::log(logistic(x + 4)); });  // keep about 0.98 a token
+    const auto bm = filled(B * H * N, 5, logistic);
     const auto q = heads(qm.data(), {B, H, N, D}), k = heads(km.data(), {B, H, N, D}),
                v = heads(vm.data(), {B, H, N, E});
     const auto g = dense(gm.data(), {B, H, N}), beta = dense(bm.data(), {B, H, N});

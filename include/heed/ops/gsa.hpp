@@ -93,7 +93,9 @@ template <class A = default_arch, class Q, class K, class V, class O, class W, c
     requires(!detail::is_slot_state<Q>)
 void gated_slot_attention(const Q& q, const K& k, const V& v, O&& o, const view<W, 4>& s, const view<G, 4>& g,
                           const P&... policies) {
-    const auto query = as_view(q), keys = as_view(k), values = as_view(v);
+    const auto query = as_view(q);
+    const auto keys = as_view(k);
+    const auto values = as_view(v);
     using T = accumulator<typename decltype(query)::value_type, typename decltype(keys)::value_type,
                           typename decltype(values)::value_type, std::remove_const_t<W>,
                           typename decltype(as_view(o))::value_type>;

@@ -46,7 +46,8 @@ void check_same_shape(const char* op, const view<A>& a, const view<B>& b) {
 /// the loss of hidden states.
 template <class X, class Y>
 double squared_distance(const X& a, const Y& m, index_t b, index_t h) {
-    const auto x = as_view(a), y = as_view(m);
+    const auto x = as_view(a);
+    const auto y = as_view(m);
     detail::check_same_shape("squared_distance", x, y);
     double sum = 0;
     for (index_t i = 0; i < x.shape[2]; ++i)
@@ -61,7 +62,8 @@ double squared_distance(const X& a, const Y& m, index_t b, index_t h) {
 /// none. A word of p at -inf counts for nothing.
 template <class X, class Y>
 double mean_divergence(const X& teacher, const Y& student) {
-    const auto p = as_view(teacher), q = as_view(student);
+    const auto p = as_view(teacher);
+    const auto q = as_view(student);
     detail::check_same_shape("mean_divergence", p, q);
     const auto log_sum = [](const auto& x, index_t b, index_t h, index_t i) {
         double top = -std::numeric_limits<double>::infinity(), sum = 0;

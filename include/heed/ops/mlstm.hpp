@@ -107,7 +107,8 @@ void mlstm(const Q& q, const K& k, const V& v, O&& o, const view<I, 3>& log_i, c
            const P&... policies) {
     using T = accumulator<typename decltype(as_view(q))::value_type, typename decltype(as_view(k))::value_type,
                           typename decltype(as_view(v))::value_type, typename decltype(as_view(o))::value_type>;
-    const auto keys = as_view(k), values = as_view(v);
+    const auto keys = as_view(k);
+    const auto values = as_view(v);
     mlstm_state<T> s(keys.shape[0], std::max(keys.shape[1], values.shape[1]), keys.shape[3], values.shape[3]);
     mlstm<A>(s, q, k, v, o, log_i, log_f, policies...);
 }
