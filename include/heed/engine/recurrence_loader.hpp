@@ -232,12 +232,12 @@ private:
     /// sum_d q u k of each token: what it sees of its own value.
     void load_diagonal(const token_rows<T>& r, const space& s, index_t h) const {
         const index_t head = serving(h, x.heads, observe.u.shape[0]);
-        T* const weighted = s.diagonal + r.reads * token_block;
+        T* const heeded = s.diagonal + r.reads * token_block;
         for (index_t i = 0; i < r.count; ++i) {
-            for (index_t d = 0; d < x.D; ++d) weighted[d] = static_cast<T>(observe.u(head, d)) * r.k[i][d];
+            for (index_t d = 0; d < x.D; ++d) heeded[d] = static_cast<T>(observe.u(head, d)) * r.k[i][d];
             for (index_t g = 0; g < r.reads; ++g) {
                 T sum = 0;
-                for (index_t d = 0; d < x.D; ++d) sum += r.query(g, i)[d] * weighted[d];
+                for (index_t d = 0; d < x.D; ++d) sum += r.query(g, i)[d] * heeded[d];
                 s.diagonal[g * token_block + i] = sum;
             }
         }
