@@ -31,6 +31,32 @@ TEST(recurrence_reads, before_the_update) {
     });
 }
 
+TEST(recurrence_reads, before_the_update_a_token_does_not_feel_itself) {
+    const recurrence_data<float> x({1, 2, 2, 2, 60, 12, 17});
+    const auto check = [&](const auto&... policies) {
+        tensor<float> o(x.v.shape()), spoilt(x.v.shape());
+        recurrence(x.q, x.k, x.v, o, read_before{}, policies...);
+        for (index_t t : {0, 1, 15, 16, 37, 59}) {
+            auto k = x.k, v = x.v;
+            for (auto* y : {&k, &v})
+                y->each([&](index_t b, index_t h, index_t n, index_t d) {
+                    if (n >= t) (*y)(b, h, n, d) = static_cast<float>(std::nan(""));
+                });
+            recurrence(x.q, k, v, spoilt, read_before{}, policies...);
+            o.each([&](index_t b, index_t h, index_t n, index_t e) {
+                if (n <= t)
+                    ASSERT_EQ(o(b, h, n, e), spoilt(b, h, n, e)) << "t " << t << " row " << n;
+                else
+                    ASSERT_TRUE(std::isnan(spoilt(b, h, n, e)));
+            });
+        }
+    };
+    check(x.token_gate());
+    check(x.token_gate(), chunked{32});
+    check(x.channel_gate(), chunked{32});
+    check(x.delta_update(), chunked{32});
+}
+
 TEST(recurrence_reads, with_a_bonus) {
     each_shape([](const auto& x) {
         EXPECT_TRUE(recurs(x, with_bonus | by_channel, x.channel_gate(), x.bonus_read()));
