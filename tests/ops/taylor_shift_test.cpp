@@ -94,6 +94,20 @@ TEST(taylor_shift, of_a_temperature_of_0_or_rows_of_0_is_the_mean) {
     }
 }
 
+TEST(taylor_shift, the_form_is_chosen_by_length) {
+    EXPECT_EQ(taylor_shift_crossover(16), 273);
+    EXPECT_EQ(taylor_shift_crossover(32), 1057);
+    EXPECT_EQ(taylor_shift_crossover(64), 4161);
+    for (index_t N : {21, 22}) {  // D = 4: 21 is the last for the direct form
+        operands x(1, 1, N, 4, 5);
+        x.prepare();
+        taylor_shift(x.qn, x.kn, x.v, x.o);
+        auto p = x.o;
+        taylor_shift(x.qn, x.kn, x.v, p, true, N == 21 ? taylor_form::direct : taylor_form::efficient);
+        EXPECT_TRUE(same_values(x.o, p));
+    }
+}
+
 TEST(taylor_shift, heads_may_share_keys) {
     operands x(1, 4, 30, 8, 5);
     x.prepare();
