@@ -4,8 +4,10 @@
 #   masks    time(mask) / time(full) against area       (f32, D 64, heed)
 #   types    GFLOP/s against N, a line per storage type (D 128, heed)
 #   decode   time per token against M, a line per cache and per storage type (D 128, two threads)
+#   mixers   time per token and head against N: softmax attention, windows, recurrences (D 64, one thread), and from where on
+#            each recurrence is faster than softmax attention
 set -eu
-[ $# -ge 2 ] || { sed -n '2,6s/^# *//p' "$0"; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,8s/^# *//p' "$0"; exit 2; }
 json=$1 out=$2 format=${3:-svg}
 command -v gnuplot >/dev/null || { echo "plot.sh: no gnuplot here"; exit 1; }
 mkdir -p "$out"
@@ -15,7 +17,8 @@ trap 'rm -rf "$data"' EXIT
 # A file for each family, its rows those of the table:
 #   attention  mask type d n m h g threads contestant FLOPS seconds area
 #   decode     cache type d m h g threads contestant FLOPS seconds
-touch "$data/attention" "$data/decode"
+#   recurrence op type d e n h threads contestant FLOPS seconds
+touch "$data/attention" "$data/decode" "$data/recurrence"
 awk -v folder="$data" '
     /^ *"[A-Za-z_]+":/ {
         key = $0; sub(/^ *"/, "", key); sub(/".*/, "", key)
@@ -32,7 +35,7 @@ awk -v folder="$data" '
         }
         delete field
     }' "$json"
-[ -s "$data/attention" ] || [ -s "$data/decode" ] || { echo "plot.sh: no rows in $json"; exit 1; }
+[ -s "$data/attention" ] || [ -s "$data/decode" ] || [ -s "$data/recurrence" ] || { echo "plot.sh: no rows in $json"; exit 1; }
 peak=$(sed -n 's/.*"fma_peak_f32": "\([0-9.]*\)".*/\1/p' "$json")
 date=$(sed -n 's/.*"date": "\([0-9-]*\)T.*/\1/p' "$json")
 
@@ -107,6 +110,36 @@ decoding() {  # name, title
     } | gnuplot
 }
 [ ! -s "$data/decode" ] || decoding decode 'a query of 32 heads over 8, D 128, two threads'
+
+# Softmax attention and recurrences on one axis; the crossovers as a table.
+mixing() {  # name, title
+    awk '$2 == "f32" && $3 == 64 && $8 == 1 && $9 == "heed" && $4 == $5 && ($1 == "causal" || $1 ~ /^window_/) {
+        print ($1 == "causal" ? "softmax" : $1), $4, 1e9 * $11 / $4 / $6 }' "$data/attention" >"$data/mixers"
+    awk '$2 == "f32" && $4 == 64 && $7 == 1 && $8 == "heed" && $1 !~ /^step/ { print $1, $5, 1e9 * $10 / $5 / $6 }' \
+        "$data/recurrence" >>"$data/mixers"
+    lines_of "$1" mixers '1' '$1' '$2' '$3'
+    {
+        head_of_plot "$1"
+        echo "set logscale xy 2; set xlabel 'N'; set ylabel 'ns a token and head'; set key outside right top vertical"
+        echo "set title '$2, $date'"
+        draw_lines "$1"
+    } | gnuplot
+    awk '$1 == "softmax" { softmax[$2] = $3 }
+         $1 != "softmax" && $1 !~ /^window/ { if (!($1 in seen)) { seen[$1] = 1; name[++count] = $1 } at[$1, $2] = $3 }
+         END {
+             printf "%-20s %s\n", "recurrence", "faster than causal softmax attention from N on"
+             for (x = 1; x <= count; ++x) {
+                 from = ""
+                 for (n = 64; n <= 16384; n *= 2)
+                     if ((n in softmax) && ((name[x], n) in at)) {
+                         if (at[name[x], n] >= softmax[n]) from = ""
+                         else if (from == "") from = n
+                     }
+                 printf "%-20s %s\n", name[x], from == "" ? "-" : from
+             }
+         }' "$data/mixers" >"$out/$1.txt"
+}
+[ ! -s "$data/recurrence" ] || mixing mixers 'softmax attention and recurrences, f32, D 64, one thread'
 [ -s "$data/attention" ] || { ls "$out"; exit; }
 
 one='$8 == 1 && $4 == $5'

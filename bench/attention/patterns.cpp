@@ -64,6 +64,7 @@ problem model(const char* name, index_t N, index_t H, index_t G, index_t D) {
 }  // namespace
 
 const pattern causal_mask{"causal", [](index_t, index_t, int) -> any_mask { return patterns::causal(); }};
+const pattern window_512{"window_512", windowed, 512};
 
 std::vector<pattern> published_masks() {
     using at = patterns::document_offsets;

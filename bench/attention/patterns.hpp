@@ -8,7 +8,7 @@
 namespace bench {
 
 inline const pattern full{"full"};
-extern const pattern causal_mask;
+extern const pattern causal_mask, window_512;  // a token and the 511 before
 
 /// The fourteen masks of LongCA-bench without `full`; those over documents once for each average length, short and
 /// long.

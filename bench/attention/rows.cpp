@@ -38,6 +38,7 @@ std::vector<measurement> whole_rows() {
     for (const pattern& what : {full, causal_mask})
         for (index_t D : {64, 128})
             for (index_t N : {256, 2048, 8192}) b.everyone(square(what, dtype::f32, D, N, 8, 2));
+    for (index_t N = 64; N <= 16384; N *= 2) b.heed(square(window_512, dtype::f32, 64, N, heads_at(N)));
     for (const pattern& what : published_masks()) b.heed(square(what, dtype::f32, 64, 8192, 8));
     for (int block : {64, 128})
         for (int percent : {10, 20, 50, 80, 100})
@@ -63,6 +64,7 @@ std::vector<measurement> brief_rows() {
         for (dtype type : every_type)
             for (index_t N : {64, 256, 1024, 2048}) b.heed(square(what, type, 128, N, 4));
     for (index_t D : {32, 64, 80, 128, 256}) b.heed(square(full, dtype::f32, D, 1024, 8));
+    for (index_t N : {256, 1024, 4096, 16384}) b.heed(square(window_512, dtype::f32, 64, N, 1));
     for (const pattern& what : {full, causal_mask}) b.everyone(square(what, dtype::f32, 64, 2048, 8, 2));
     b.heed(square(full, dtype::f32, 64, 8192, 1));
     for (const pattern& what : published_masks()) b.heed(square(what, dtype::f32, 64, 8192, 1));

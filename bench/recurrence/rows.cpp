@@ -1,21 +1,23 @@
-// What is measured of recurrences: each operator from short sequences to long, its forms, rivals where they are not too slow.
+// What is measured of recurrences: each operator from short sequences to long, its forms, rivals where they are not too
+// slow.
 #include "../support/families.hpp"
 #include "contestants.hpp"
 
 namespace bench {
 namespace {
 
-constexpr const char* operators[] = {"linear_attention", "retention", "simple_gla", "gla",   "deltanet",
-                                     "gated_deltanet",   "kda",       "rwkv6",      "rwkv7", "mamba2"};
+constexpr const char* operators[] = {
+    "linear_attention", "retention", "simple_gla", "gla", "deltanet", "gated_deltanet", "kda", "rwkv6", "rwkv7",
+    "mamba2",           "based"};
 
-/// Mamba-2's heads are 64 wide with a state of 128.
+/// Mamba-2's heads are 64 wide with a state of 128; based's keys are of 16 numbers.
 recurrence_task task_of(const std::string& op, index_t D, index_t N, index_t H, int threads = 1) {
-    return {op, op == "mamba2" ? 128 : D, op == "mamba2" ? 64 : D, N, H, threads};
+    return {op, op == "mamba2" ? 128 : op == "based" ? 16 : D, op == "mamba2" ? 64 : D, N, H, threads};
 }
 /// Whether a contestant is worth waiting for, and has the operator.
 bool takes_part(const std::string& by, const recurrence_task& t) {
     const bool rwkv = t.op.starts_with("rwkv");
-    if (by == "naive" || by == "eigen") return !rwkv && t.N <= 4096;
+    if (by == "naive" || by == "eigen") return !rwkv && t.op != "based" && t.N <= 4096;
     if (by == "heed.parallel") return t.op != "rwkv7" && t.N <= 4096;
     if (by == "heed.chunked") return t.op != "rwkv7";
     return true;

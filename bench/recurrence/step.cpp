@@ -10,12 +10,13 @@ measurement step_measured(const recurrence_task& task) {
     return {name, one.threads, [one] {
                 const auto x = sequence_of(one);
                 const auto pool = std::make_shared<threads>(one.threads);
-                const auto s = std::make_shared<state<float>>(1, one.H, one.D, one.E);
+                const auto s = std::make_shared<state<float>>(1, one.H, one.rows(), one.E);
                 prepared ready;
                 with_policies(one.op, *x, [&](const auto&... policies) {
-                    ready = judged_recurrence(one, x, [=] { step(*s, x->q, x->k, x->v, x->o, policies..., on{*pool}); });
+                    ready =
+                        judged_recurrence(one, x, [=] { step(*s, x->q, x->k, x->v, x->o, policies..., on{*pool}); });
                 });
-                ready.bytes = static_cast<double>(sizeof(float) * static_cast<std::size_t>(one.H * one.D * one.E));
+                ready.bytes = static_cast<double>(sizeof(float) * static_cast<std::size_t>(one.H * one.rows() * one.E));
                 return ready;
             }};
 }

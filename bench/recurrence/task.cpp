@@ -13,7 +13,7 @@ std::string recurrence_task::name(const std::string& dtype) const {
 double recurrence_task::flops() const {
     const bool delta = op == "deltanet" || op == "gated_deltanet" || op == "kda";
     const double an_element = delta ? 6 : op == "rwkv7" ? 8 : 4;
-    return an_element * static_cast<double>(N * H) * static_cast<double>(D * E);
+    return an_element * static_cast<double>(N * H) * static_cast<double>(rows() * E);
 }
 
 template <class V>
@@ -95,6 +95,20 @@ double error_of(const recurrence_task& t, const sequence& x) {
     }
     if (t.op == "rwkv6") with.bonus = [&](index_t h, index_t d) { return double(x.own(h, d)); };
     with.read_before = t.op == "rwkv6";
+    with.normalised = t.op == "based";
+    if (t.op == "based") {
+        with.key_features = [](const std::vector<double>& row, index_t) {
+            std::vector<double> y{1};
+            for (double one : row) y.push_back(one);
+            for (double one : row)
+                for (double other : row) y.push_back(one * other / std::sqrt(2.0));
+            return y;
+        };
+        with.query_features = [&](std::vector<double> row, index_t h) {
+            for (double& one : row) one /= std::sqrt(static_cast<double>(t.D));
+            return with.key_features(row, h);
+        };
+    }
     std::vector<double> memory(static_cast<std::size_t>(H * some.size() * t.E));
     const auto want = bench::heads(memory.data(), {1, H, some.size(), t.E});
     ref::recurrence(cut(x.q), cut(x.k), cut(x.v), want, with);

@@ -15,7 +15,8 @@ struct recurrence_task {
     int threads = 1;
 
     std::string name(const std::string& dtype) const;  // recurrence/<op>/<dtype>/d:D/e:E/n:N/h:H/threads:T
-    /// Multiply-adds' flops that the operator's definition asks for: 4 D E a token and head, delta rules 6 D E.
+    index_t rows() const { return op == "based" ? taylor_features{}.width(D) : D; }  // of a state
+    /// Multiply-adds' flops that the operator's definition asks for: 4 rows E a token and head, delta rules 6.
     double flops() const;
 };
 
@@ -26,24 +27,25 @@ class sequence {
     V carve(const extents<V::rank>& shape, float*& at);
 
 public:
-    view<float> q, k, v, o;          // (1, H, N, D), (1, H, N, E)
-    view<float> channel_logs, a, b;  // (1, H, N, D): log decays; the factors of a low-rank update
-    view<float, 3> token_logs, beta; // (1, H, N)
-    view<float, 2> own;              // (H, D): RWKV-6's bonus
-    std::vector<float> head_logs;    // (H)
+    view<float> q, k, v, o;           // (1, H, N, D), (1, H, N, E)
+    view<float> channel_logs, a, b;   // (1, H, N, D): log decays; the factors of a low-rank update
+    view<float, 3> token_logs, beta;  // (1, H, N)
+    view<float, 2> own;               // (H, D): RWKV-6's bonus
+    std::vector<float> head_logs;     // (H)
 
     explicit sequence(const recurrence_task&);
 };
 std::shared_ptr<const sequence> sequence_of(const recurrence_task&);
 
-/// The output is compared with the definition over the first tokens of the first heads; causal operators do not know how
-/// many come later.
+/// The output is compared with the definition over the first tokens of the first heads; causal operators do not know
+/// how many come later.
 prepared judged_recurrence(const recurrence_task& task, std::shared_ptr<const sequence> x, job run);
 
 /// Calls f with the policies of the operator, (decay), (update), ...
 template <class F>
 void with_policies(const std::string& op, const sequence& x, const F& f) {
     if (op == "linear_attention") return f();
+    if (op == "based") return f(taylor_features{}, sum_of_keys{});
     if (op == "retention") return f(head_decay(x.head_logs));
     if (op == "simple_gla" || op == "mamba2") return f(token_decay(x.token_logs));
     if (op == "gla") return f(channel_decay(x.channel_logs));

@@ -7,8 +7,9 @@
 
 namespace bench {
 
-std::vector<measurement> attention_rows(length), convolution_rows(length), decode_rows(length), recurrence_rows(length);
-std::vector<bar_group> attention_bars(), convolution_bars(), decode_bars(), recurrence_bars();
+std::vector<measurement> attention_rows(length), convolution_rows(length), decode_rows(length), recurrence_rows(length),
+    scan_rows(length);
+std::vector<bar_group> attention_bars(), convolution_bars(), decode_bars(), recurrence_bars(), scan_bars();
 
 std::span<const family> families() {
     static const family all[] = {
@@ -16,6 +17,7 @@ std::span<const family> families() {
         {"convolution", convolution_rows, convolution_bars},
         {"decode", decode_rows, decode_bars},
         {"recurrence", recurrence_rows, recurrence_bars},
+        {"scan", scan_rows, scan_bars},
     };
     return all;
 }
@@ -39,7 +41,7 @@ int print_bars(std::string_view filter) {
         return 2;
     }
     print_machine();
-    std::printf("of_peak of attention, of_read of decoding: over the rate measured before and after each call\n");
+    std::printf("of_peak of attention, of_read of decoding and of diagonal scans: over the rate measured before and after each call\n");
     print_row_header();
     bars_table table;
     for (const bar_group& group : groups) group.measure(table);

@@ -33,6 +33,8 @@ double lane::of_bound() const {
     return median(all);
 }
 
+double lane::seconds() const { return median(seconds_); }
+
 double lane::time(int clock) {
     const double start = now(clock);
     for (std::ptrdiff_t c = 0; c < calls_; ++c) ready_.run();

@@ -19,6 +19,8 @@ public:
     const prepared& what() const { return ready_; }
     /// Its rate over that of the machine, the median of the rounds.
     double of_bound() const;
+    /// Of one call, the median of the rounds.
+    double seconds() const;
 
 private:
     friend std::vector<lane> compare(const std::vector<measurement>&, double, int, bound);

@@ -1,5 +1,5 @@
 // error: heed: a bonus goes with additive updates only
-#include <heed/heed.hpp>
+#include <heed/engine/recurrence.hpp>
 
 using namespace heed;
 

@@ -1,5 +1,5 @@
 // error: heed: this decay or update has the recurrent form only
-#include <heed/heed.hpp>
+#include <heed/engine/recurrence.hpp>
 
 using namespace heed;
 

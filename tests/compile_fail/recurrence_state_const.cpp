@@ -1,5 +1,5 @@
 // error: heed: the state is const, and would be updated
-#include <heed/heed.hpp>
+#include <heed/engine/recurrence.hpp>
 
 using namespace heed;
 

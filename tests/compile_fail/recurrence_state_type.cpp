@@ -1,5 +1,5 @@
 // error: heed: the state is of another type than the recurrence sums in
-#include <heed/heed.hpp>
+#include <heed/engine/recurrence.hpp>
 
 using namespace heed;
 

@@ -1,5 +1,5 @@
 // error: heed: two decays
-#include <heed/heed.hpp>
+#include <heed/engine/recurrence.hpp>
 
 using namespace heed;
 

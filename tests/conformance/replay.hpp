@@ -17,6 +17,9 @@ enum class engine { heed, reference };
 /// what is tolerated.
 double replay_attention(golden_case& c, engine by);
 double replay_rotary(golden_case& c, engine by);
+double replay_selective_scan(golden_case& c, engine by);
+double replay_hgrn(golden_case& c, engine by);
+double replay_causal_conv(golden_case& c, engine by);
 double replay_linear_attention(golden_case& c, engine by);
 double replay_recurrence(golden_case& c, engine by);
 double replay_features(golden_case& c, engine by);

@@ -44,7 +44,7 @@ TEST(recurrence_gates, additive) {
             EXPECT_TRUE(recurs(x, by_channel, x.channel_gate(), form...));
         };
         check();
-        check(recurrent{});
+        check(chunked{16});
         check(chunked{64});
         EXPECT_TRUE(recurs(x, by_value, x.value_gate()));
         EXPECT_TRUE(recurs(x, turning, x.complex_gate()));
@@ -61,8 +61,8 @@ TEST(recurrence_gates, delta_rules) {
         const auto in = [&](index_t chunk, unsigned part, const auto&... p2) {
             EXPECT_TRUE(recurs_by(in_chunks{chunk}, x.q, x.k, x.v, x.defined(delta | part), x.delta_update(), p2...));
         };
-        in(16, by_token, x.token_gate());
-        in(16, by_channel, x.channel_gate());
+        in(16, by_token, x.token_gate(), chunked{16});
+        in(16, by_channel, x.channel_gate(), chunked{16});
         in(64, by_token, x.token_gate(), chunked{64});
         in(64, by_channel, x.channel_gate(), chunked{64});
         EXPECT_TRUE(recurs(x, delta | by_token, x.householder_update(), x.token_gate()));
@@ -94,7 +94,7 @@ TEST(recurrence_gates, adversarial_operands) {
             EXPECT_TRUE(recurs(x, by_channel, x.channel_gate(), form...));
         };
         check();
-        check(recurrent{});
+        check(chunked{32});
         x.k = unit_rows(x.k);
         EXPECT_TRUE(recurs(x, delta | by_token, x.delta_update(), x.token_gate(), recurrent{}));
     }
@@ -111,11 +111,12 @@ TEST(recurrence_gates, nan_and_inf_reach_their_value_channel_from_their_token_on
                 ASSERT_EQ(std::isfinite(o(0, 0, n, e)), !(n >= 21 && e == 5)) << n << ", " << e;
             });
         };
+        check(chunked{32});
+        check(x.channel_gate(), chunked{32});
+        check(x.token_gate(), x.delta_update(), chunked{32});
         check();
-        check(recurrent{});
         check(x.channel_gate());
         check(x.token_gate(), x.delta_update());
-        check(x.token_gate(), x.delta_update(), recurrent{});
     }
 }
 
@@ -130,10 +131,11 @@ TEST(recurrence_gates, a_nan_gate_reaches_everything_after) {
         });
     };
     check(x.token_gate());
-    check(x.token_gate(), recurrent{});
+    check(x.token_gate(), chunked{32});
     check(x.channel_gate());
-    check(x.channel_gate(), recurrent{});
+    check(x.channel_gate(), chunked{32});
     check(x.channel_gate(), x.delta_update());
+    check(x.channel_gate(), x.delta_update(), chunked{32});
 }
 
 }  // namespace

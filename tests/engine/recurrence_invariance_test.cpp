@@ -15,17 +15,17 @@ void each_kind(const recurrence_data<T>& x, F&& f) {
         f(policies...);
     };
     named("additive");
-    named("additive, recurrent", recurrent{});
+    named("additive, chunks of 32", chunked{32});
     named("token decay", x.token_gate());
-    named("token decay, recurrent", x.token_gate(), recurrent{});
     named("token decay, chunks of 48", x.token_gate(), chunked{48});
     named("channel decay", x.channel_gate());
     named("bonus", x.channel_gate(), x.bonus_read());
     named("gated delta", x.delta_update(), x.token_gate());
-    named("gated delta, recurrent", x.delta_update(), x.token_gate(), recurrent{});
+    named("gated delta, chunks of 16", x.delta_update(), x.token_gate(), chunked{16});
     named("delta by channels", x.delta_update(), x.channel_gate());
     named("low rank", x.low_rank_update(), x.channel_gate());
     named("normalised", x.token_gate(), elu_plus_one{}, sum_of_keys{});
+    named("normalised, chunks of 32", x.token_gate(), elu_plus_one{}, sum_of_keys{}, chunked{32});
 }
 
 TEST(recurrence_invariance, neighbours) {
@@ -48,7 +48,9 @@ TEST(recurrence_invariance, neighbours) {
     check([](const auto& s, const auto& d) { return recur_from(s, d.q, d.k, d.v, d.token_gate()); });
     check(
         [](const auto& s, const auto& d) { return recur_from(s, d.q, d.k, d.v, d.channel_gate(), d.delta_update()); });
-    check([](const auto& s, const auto& d) { return recur_from(s, d.q, d.k, d.v, d.channel_gate(), recurrent{}); });
+    check([](const auto& s, const auto& d) {
+        return recur_from(s, d.q, d.k, d.v, d.channel_gate(), d.delta_update(), chunked{32});
+    });
 }
 
 TEST(recurrence_invariance, suffix) {
@@ -87,23 +89,24 @@ TEST(recurrence_invariance, suffix) {
     const auto update = [](const auto& d) { return d.delta_update(); };
     const auto rank = [](const auto& d) { return d.low_rank_update(); };
     const auto chunks = [](const auto&) { return chunked{48}; };
-    const auto each = [](const auto&) { return recurrent{}; };
     const auto own = [](const auto& d) { return d.bonus_read(); };
     const auto phi = [](const auto&) { return elu_plus_one{}; };
     const auto sum = [](const auto&) { return sum_of_keys{}; };
     check(with());
     check(with(token));
-    check(with(token, each));
     check(with(token, chunks));
     check(with(channel));
     check(with(channel, chunks));
     check(with(channel, own));
+    check(with(channel, own, chunks));
+    check(with(chunks));
     check(with(update, token));
     check(with(update, token, chunks));
     check(with(update, channel));
-    check(with(update, channel, each));
+    check(with(update, channel, chunks));
     check(with(rank, channel));
     check(with(token, phi, sum));
+    check(with(token, phi, sum, chunks));
 }
 
 TEST(recurrence_invariance, an_arena_of_the_size_asked_for_is_enough_and_its_contents_do_not_matter) {

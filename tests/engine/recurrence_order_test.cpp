@@ -18,9 +18,9 @@ TEST(recurrence_order, from_the_end) {
         SCOPED_TRACE(N);
         const recurrence_data<float> x({2, 4, 2, 2, N, 9, 17, 1, 2});
         EXPECT_TRUE(recurs(x, by_token | backwards, x.token_gate(), reversed{}));
-        EXPECT_TRUE(recurs(x, by_token | backwards, x.token_gate(), reversed{}, recurrent{}));
+        EXPECT_TRUE(recurs(x, by_token | backwards, x.token_gate(), reversed{}, chunked{16}));
         EXPECT_TRUE(
-            recurs(x, by_channel | delta | backwards, x.channel_gate(), x.delta_update(), reversed{}, recurrent{}));
+            recurs(x, by_channel | delta | backwards, x.channel_gate(), x.delta_update(), reversed{}, chunked{16}));
         const recurrence_data<float> steps({1, 1, 1, 1, N, 9, 17, 3});
         EXPECT_TRUE(recurs(steps, delta | backwards, steps.householder_update(), reversed{}));
     }
@@ -41,9 +41,9 @@ TEST(recurrence_order, every_query_after_the_last_token) {
         SCOPED_TRACE(N);
         const recurrence_data<float> x({2, 4, 2, 2, N, 9, 17, 1, 2});
         EXPECT_TRUE(recurs(x, all_at_once, non_causal{}));
-        EXPECT_TRUE(recurs(x, by_token | all_at_once, x.token_gate(), non_causal{}, recurrent{}));
+        EXPECT_TRUE(recurs(x, by_token | all_at_once, x.token_gate(), non_causal{}, chunked{16}));
         EXPECT_TRUE(recurs(x, by_channel | all_at_once, x.channel_gate(), non_causal{}));
-        EXPECT_TRUE(recurs(x, delta | all_at_once, x.delta_update(), non_causal{}, recurrent{}));
+        EXPECT_TRUE(recurs(x, delta | all_at_once, x.delta_update(), non_causal{}, chunked{16}));
     }
 }
 
@@ -66,8 +66,8 @@ TEST(recurrence_packed, sequences_side_by_side) {
             EXPECT_TRUE(recurs(x.q, x.k, x.v, packed_at(x, parts, offsets), policies..., packed{offsets}));
         };
         check(by_token, x.token_gate());
-        check(by_token, x.token_gate(), recurrent{});
-        check(by_channel | delta, x.channel_gate(), x.delta_update(), recurrent{});
+        check(by_token, x.token_gate(), chunked{16});
+        check(by_channel | delta, x.channel_gate(), x.delta_update(), chunked{16});
         check(by_token | backwards, x.token_gate(), reversed{});
         check(by_token | all_at_once, x.token_gate(), non_causal{});
     }

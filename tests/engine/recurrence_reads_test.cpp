@@ -24,17 +24,17 @@ void each_shape(F&& f) {
 TEST(recurrence_reads, before_the_update) {
     each_shape([](const auto& x) {
         EXPECT_TRUE(recurs(x, before | by_token, x.token_gate(), read_before{}));
-        EXPECT_TRUE(recurs(x, before | by_token, x.token_gate(), read_before{}, recurrent{}));
+        EXPECT_TRUE(recurs(x, before | by_token, x.token_gate(), read_before{}, chunked{32}));
         EXPECT_TRUE(recurs(x, before | by_channel, x.channel_gate(), read_before{}));
         EXPECT_TRUE(recurs(x, before | delta, x.delta_update(), read_before{}));
-        EXPECT_TRUE(recurs(x, before | delta, x.delta_update(), read_before{}, recurrent{}));
+        EXPECT_TRUE(recurs(x, before | delta, x.delta_update(), read_before{}, chunked{32}));
     });
 }
 
 TEST(recurrence_reads, with_a_bonus) {
     each_shape([](const auto& x) {
         EXPECT_TRUE(recurs(x, with_bonus | by_channel, x.channel_gate(), x.bonus_read()));
-        EXPECT_TRUE(recurs(x, with_bonus | by_channel, x.channel_gate(), x.bonus_read(), recurrent{}));
+        EXPECT_TRUE(recurs(x, with_bonus | by_channel, x.channel_gate(), x.bonus_read(), chunked{32}));
         EXPECT_TRUE(recurs(x, with_bonus, x.bonus_read()));
     });
 }
@@ -96,7 +96,7 @@ TEST(recurrence_reads, normalised_features) {
     each_shape([](const auto& x) {
         const auto check = [&](const auto& make, const auto&... policies) {
             EXPECT_TRUE(recurs(x.q, x.k, x.v, make, elu_plus_one{}, policies...));
-            EXPECT_TRUE(recurs(x.q, x.k, x.v, make, elu_plus_one{}, policies..., recurrent{}));
+            EXPECT_TRUE(recurs(x.q, x.k, x.v, make, elu_plus_one{}, policies..., chunked{32}));
         };
         check(normalised(x, plain), sum_of_keys{});
         check(normalised(x, plain, 40), sum_of_keys{40});

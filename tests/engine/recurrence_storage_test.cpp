@@ -15,8 +15,10 @@ void check_storage() {
         EXPECT_TRUE(recurs(x, plain));
         EXPECT_TRUE(recurs(x, by_head, x.head_gate()));
         EXPECT_TRUE(recurs(x, by_token, x.token_gate()));
+        EXPECT_TRUE(recurs(x, by_token, x.token_gate(), chunked{32}));
         EXPECT_TRUE(recurs(x, by_channel, x.channel_gate()));
-        EXPECT_TRUE(recurs(x, by_channel | delta, x.channel_gate(), x.delta_update(), recurrent{}));
+        EXPECT_TRUE(recurs(x, by_channel, x.channel_gate(), chunked{32}));
+        EXPECT_TRUE(recurs(x, by_channel | delta, x.channel_gate(), x.delta_update()));
     }
 }
 

@@ -25,8 +25,8 @@ TEST(recurrence_threads, executors) {
             EXPECT_TRUE(same_values(alone, recur_from(from, x.q, x.k, x.v, p..., on{backwards})));
         };
         check(x.token_gate());
-        check(x.token_gate(), recurrent{});
-        check(x.channel_gate(), x.delta_update());
+        check(x.token_gate(), chunked{32});
+        check(x.channel_gate(), x.delta_update(), chunked{16});
         check(x.token_gate(), elu_plus_one{}, sum_of_keys{});
     }
 }

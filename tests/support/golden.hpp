@@ -41,7 +41,7 @@ public:
         const auto text = attribute(name);
         return text ? std::optional(parse<double>(name, *text)) : std::nullopt;
     }
-    std::string text(const std::string& name, const std::string& otherwise) {
+    std::string text(const std::string& name, const std::string& otherwise = "") {
         return attribute(name).value_or(otherwise);
     }
     bool has(const std::string& attribute_name) const { return attributes_.count(attribute_name) > 0; }

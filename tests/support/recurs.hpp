@@ -141,10 +141,10 @@ tensor<S> beginning(index_t sequences, index_t Hs, index_t rows, index_t E) {
     return s;
 }
 
-/// The engine, from the state `from`.
-template <class T, class S, class... P>
-recurred<T, S> recur_from(const tensor<S>& from, const tensor<T>& q, const tensor<T>& k, const tensor<T>& v,
-                          const P&... policies) {
+/// What run(q, k, v, o, state) makes from the state `from`.
+template <class T, class S, class Run>
+recurred<T, S> run_from(const tensor<S>& from, const tensor<T>& q, const tensor<T>& k, const tensor<T>& v,
+                        const Run& run) {
     const auto [sequences, Hs, rows, columns] = from.shape();
     const index_t E = v.shape()[3];
     state<S> carried(sequences, Hs, rows, E);
@@ -154,10 +154,19 @@ recurred<T, S> recur_from(const tensor<S>& from, const tensor<T>& q, const tenso
         e < E ? S_(b, h, d, e) = from(b, h, d, e) : z(b, h, d) = from(b, h, d, e);
     });
     recurred<T, S> r{tensor<T>({q.shape()[0], std::max(q.shape()[1], Hs), q.shape()[2], E}), tensor<S>(from.shape())};
-    recurrence(q.v(), k.v(), v.v(), r.o.v(), policies..., carried);
+    run(q.v(), k.v(), v.v(), r.o.v(), carried);
     r.state.each(
         [&](index_t b, index_t h, index_t d, index_t e) { r.state(b, h, d, e) = e < E ? S_(b, h, d, e) : z(b, h, d); });
     return r;
+}
+
+/// The engine, from the state `from`.
+template <class T, class S, class... P>
+recurred<T, S> recur_from(const tensor<S>& from, const tensor<T>& q, const tensor<T>& k, const tensor<T>& v,
+                          const P&... policies) {
+    return run_from(from, q, k, v, [&](auto q_, auto k_, auto v_, auto o, state<S>& carried) {
+        recurrence(q_, k_, v_, o, policies..., carried);
+    });
 }
 
 /// The naive loops a kernel is measured by.
@@ -175,10 +184,10 @@ struct in_chunks {
     }
 };
 
-/// The engine with policies, from some state, against the definition with make(Real{}).
-template <class Naive, class T, class Make, class... P>
-testing::AssertionResult recurs_by(const Naive& naive, const tensor<T>& q, const tensor<T>& k, const tensor<T>& v,
-                                   Make make, const P&... policies) {
+/// run(q, k, v, o, state), from some state, against the definition with make(Real{}).
+template <class Naive, class T, class Make, class Run>
+testing::AssertionResult runs_by(const Naive& naive, const tensor<T>& q, const tensor<T>& k, const tensor<T>& v,
+                                 Make make, const Run& run) {
     using S = accumulator<T>;
     using R = definition_of<S>;
     const auto exactly = make(R{});
@@ -189,7 +198,7 @@ testing::AssertionResult recurs_by(const Naive& naive, const tensor<T>& q, const
                                 exactly.key_features(std::vector<R>(static_cast<std::size_t>(q.shape()[3])), 0).size())
                           : q.shape()[3];
     const auto from = beginning<S>(sequences, Hs, exactly.phase ? 2 * F : F, E);
-    const auto got = recur_from(from, q, k, v, policies...);
+    const auto got = run_from(from, q, k, v, run);
 
     const auto cut = [&](auto& s) { return slice(s.v(), 3, {0, exactly.normalised ? E + 1 : E}); };
     tensor<R> o(got.o.shape()), s(from.shape());
@@ -202,6 +211,15 @@ testing::AssertionResult recurs_by(const Naive& naive, const tensor<T>& q, const
     if (!held) return held << " (o)";
     held = within_rule<S>(got.state, naive_s, s);
     return held ? held : held << " (state)";
+}
+
+/// The engine with policies in place of run.
+template <class Naive, class T, class Make, class... P>
+testing::AssertionResult recurs_by(const Naive& naive, const tensor<T>& q, const tensor<T>& k, const tensor<T>& v,
+                                   Make make, const P&... policies) {
+    return runs_by(naive, q, k, v, make, [&](auto q_, auto k_, auto v_, auto o, auto& carried) {
+        recurrence(q_, k_, v_, o, policies..., carried);
+    });
 }
 
 template <class T, class Make, class... P>

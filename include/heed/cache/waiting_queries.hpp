@@ -55,6 +55,13 @@ public:
         served_ += n;
     }
 
+    /// The last n have never come.
+    void drop_last(index_t n) {
+        check(n);
+        rows_.resize(rows_.size() - static_cast<std::size_t>(n * shape_[0] * shape_[1] * shape_[3]));
+        end_ -= n;
+    }
+
 private:
     static constexpr const char* op = "waiting_queries";
     void check(index_t n) const { require_argument(0 <= n && n <= waiting(), op, n, " queries of ", waiting()); }

@@ -113,6 +113,14 @@ private:
     std::size_t used_ = 0;
 };
 
+/// So many bytes of this thread's own, for a call that is lent none; good until the thread asks again. They grow to the
+/// largest call: small ones are not to pay for pages.
+inline std::byte* thread_scratch(std::size_t bytes) {
+    thread_local arena own;
+    if (own.size() < bytes) own = arena(bytes);
+    return own.data();
+}
+
 /// Policy: run on this executor, with scratch from this arena (see attention_scratch for its size).
 template <executor E>
 struct on {
@@ -123,6 +131,19 @@ struct on {
 
     explicit on(E& e) : pool(&e) {}
     on(E& e, arena& a) : pool(&e), scratch(&a) {}
+};
+
+/// Policy in the place of on{}: the call checks its arguments, computes nothing, and tells how many bytes of scratch it
+/// needs on this executor.
+template <executor E>
+struct scratch_size {
+    using role = roles::context;
+
+    E* pool;
+    std::size_t* bytes;
+    arena* scratch = nullptr;
+
+    scratch_size(E& e, std::size_t& need) : pool(&e), bytes(&need) {}
 };
 
 namespace detail {
@@ -137,17 +158,17 @@ struct calling_thread {
 inline serial calling_thread::self{};
 
 /// Calls body(memory) with `need` bytes: those of the context's arena, or memory of the calling thread, which grows to its
-/// largest call, so that small calls do not pay for pages.
+/// largest call, so that small calls do not pay for pages. A scratch_size is told the bytes, and nothing is called.
 template <class Context, class Body>
 void with_scratch(const char* op, const Context& context, std::size_t need, const Body& body) {
-    if (context.scratch) {
+    if constexpr (requires { context.bytes; }) {
+        *context.bytes = need;
+    } else if (context.scratch) {
         require_argument(context.scratch->size() >= need, op, "the arena holds ", context.scratch->size(),
                          " bytes, the call needs ", need);
         body(context.scratch->data());
     } else {
-        thread_local arena own;
-        if (own.size() < need) own = arena(need);
-        body(own.data());
+        body(thread_scratch(need));
     }
 }
 

@@ -9,9 +9,21 @@
 
 #include "../policy/position.hpp"
 #include "attention_call.hpp"
+#include "scratch.hpp"
 
 namespace heed::inline HEED_ABI {
 namespace detail {
+
+/// The factor of q.k that a policy pack asks for.
+template <class... P>
+double scale_of(index_t width, const P&... policies) {
+    const auto piped = pick<roles::score>(identity{}, policies...);
+    const scale usual(width > 0 ? 1 / std::sqrt(static_cast<double>(width)) : 1);
+    if constexpr (requires { piped.by.factor; })
+        return piped.by.factor;
+    else
+        return pick<roles::scale>(usual, policies...).factor;
+}
 
 /// Reads the policy pack into a call, which refers to the source.
 template <class A, class Q, class Source, class O, class... P>
@@ -26,15 +38,11 @@ auto make_attention_call(const view<Q>& q, const Source& source, const view<O>& 
     const auto mask = pick<roles::mask>(everything{}, policies...);
     const auto weight = pick<roles::weight>(softmax{}, policies...);
     const auto piped = pick<roles::score>(identity{}, policies...);
-    const auto alone = pick<roles::scale>(inverse_root_of_width{}, policies...);
     const auto place = pick<roles::offset>(last_query_at_last_key{}, policies...);
     const auto score = score_of(piped);
-    constexpr bool has_scale = std::is_same_v<decltype(alone), const scale>;
     constexpr bool has_piped_scale = requires { piped.by.factor; };
-    static_assert(!(has_scale && has_piped_scale), "heed: two scales");
-    double factor = x.D() > 0 ? 1 / std::sqrt(static_cast<double>(x.D())) : 1.0;
-    if constexpr (has_scale) factor = alone.factor;
-    if constexpr (has_piped_scale) factor = piped.by.factor;
+    static_assert(!(has_piped_scale && count_of_role<roles::scale, P...> > 0), "heed: two scales");
+    const double factor = scale_of(x.D(), policies...);
     std::optional<index_t> offset;
     if constexpr (requires { place.n; }) offset = place.n;
     using T = accumulator<q_type, typename Source::key_rows::storage, typename Source::value_rows::storage, O>;
@@ -63,9 +71,9 @@ auto source_of(const view<K>& k, const view<V>& v) {
 template <class Call, class... Policies>
 void run_attention(const Call& call, const char* op, const Policies&... policies) {
     call.check(op);
-    const auto context = pick<roles::context>(calling_thread{}, policies...);
-    with_scratch(op, context, call.scratch_bytes(*context.pool),
-                 [&](std::byte* memory) { call.run(*context.pool, memory); });
+    in_scratch(
+        op, [&](auto& pool) { return call.scratch_bytes(pool); },
+        [&](auto& pool, std::byte* memory) { call.run(pool, memory); }, policies...);
 }
 
 }  // namespace detail

@@ -60,9 +60,10 @@ struct past {
 namespace detail {
 
 template <class T, class X, class Y, class GI, class GO>
-void check_convolution(const char* op, const view<const X, 3>& x, index_t C, index_t K, const view<Y, 3>& y,
+void check_convolution(const view<const X, 3>& x, index_t C, index_t K, const view<Y, 3>& y,
                        const view<const GI, 3>& input_gate, const view<const GO, 3>& output_gate,
                        const view<T, 3>& past) {
+    constexpr const char* op = "convolution";
     constexpr const char* axes[] = {"batch", "token", "channel"};
     const auto fits = [&](const char* name, const auto& v) {
         for (std::size_t a = 0; a < 3; ++a)
@@ -94,63 +95,47 @@ void check_convolution(const char* op, const view<const X, 3>& x, index_t C, ind
 
 }  // namespace detail
 
-namespace detail {
-
-/// Reads the policy pack into a call, which refers to the filter, and checks it.
+/// x (b, n, c), filter of C channels, y (b, n, c); x, y and gates float, double, bf16 or f16. Policies, in any order:
+/// input_gate{g}, output_gate{g}, channel_bias{b} and past{p} in T, on{pool, arena} (or scratch_size). Throws
+/// shape_error or argument_error before anything is written.
 template <class X, class T, class A, class Y, class... Policies>
-auto make_convolution_call(const char* op, const X& x, const convolution_filter<T, A>& filter, const Y& y,
-                           const Policies&... policies) {
+void convolution(const X& x, const convolution_filter<T, A>& filter, Y&& y, const Policies&... policies) {
+    constexpr const char* op = "convolution";
     static_assert(((has_role<Policies, roles::input_gate> || has_role<Policies, roles::output_gate> ||
                     has_role<Policies, roles::past> || has_role<Policies, roles::channel_bias> ||
                     has_role<Policies, roles::context>)&&...),
                   "heed: an argument is not a policy of convolution");
-    static_assert(count_of_role<roles::input_gate, Policies...> <= 1, "heed: two input gates");
-    static_assert(count_of_role<roles::output_gate, Policies...> <= 1, "heed: two output gates");
-    static_assert(count_of_role<roles::channel_bias, Policies...> <= 1, "heed: two biases");
-    static_assert(count_of_role<roles::past, Policies...> <= 1, "heed: two pasts");
-    static_assert(count_of_role<roles::context, Policies...> <= 1, "heed: two contexts");
-    using x_type = typename X::value_type;
-    using y_type = std::remove_pointer_t<decltype(y.data)>;
+    static_assert(detail::count_of_role<roles::input_gate, Policies...> <= 1, "heed: two input gates");
+    static_assert(detail::count_of_role<roles::output_gate, Policies...> <= 1, "heed: two output gates");
+    static_assert(detail::count_of_role<roles::channel_bias, Policies...> <= 1, "heed: two biases");
+    static_assert(detail::count_of_role<roles::past, Policies...> <= 1, "heed: two pasts");
+    static_assert(detail::count_of_role<roles::context, Policies...> <= 1, "heed: two contexts");
+    const auto in = as_view(x);
+    const auto out = as_view(y);
+    using x_type = typename decltype(in)::value_type;
+    using y_type = std::remove_pointer_t<decltype(out.data)>;
     static_assert(!std::is_const_v<y_type>, "heed: the output is a view of const");
     static_assert(storage<x_type> && storage<y_type>, "heed: elements are float, double, bf16 or f16");
     static_assert(std::is_same_v<accumulator<x_type, y_type, T>, T>, "heed: doubles need a filter of doubles");
-    const auto gate_in = pick<roles::input_gate>(input_gate<T>(view<const T, 3>{}), policies...);
-    const auto gate_out = pick<roles::output_gate>(output_gate<T>(view<const T, 3>{}), policies...);
-    const view<const T, 1> added = pick<roles::channel_bias>(channel_bias<T>(view<const T, 1>{}), policies...).b;
-    const view<T, 3> before = pick<roles::past>(past<T>(view<T, 3>{}), policies...).inputs;
-    const view<const x_type, 3> read = x;
-    check_convolution<T>(op, read, filter.channels(), filter.taps(), y, gate_in.g, gate_out.g, before);
+    const auto gate_in = detail::pick<roles::input_gate>(input_gate<T>(view<const T, 3>{}), policies...);
+    const auto gate_out = detail::pick<roles::output_gate>(output_gate<T>(view<const T, 3>{}), policies...);
+    const view<const T, 1> added =
+        detail::pick<roles::channel_bias>(channel_bias<T>(view<const T, 1>{}), policies...).b;
+    const view<T, 3> before = detail::pick<roles::past>(past<T>(view<T, 3>{}), policies...).inputs;
+    const view<const x_type, 3> read = in;
+    detail::check_convolution<T>(read, filter.channels(), filter.taps(), out, gate_in.g, gate_out.g, before);
     require_shape(!added.data || added.shape[0] == filter.channels(), op, "the bias has ", added.shape[0],
                   " channels, the filter has ", filter.channels());
-    require_argument(filter.longest() == 0 || x.shape[1] <= filter.longest(), op, "x has ", x.shape[1],
+    require_argument(filter.longest() == 0 || in.shape[1] <= filter.longest(), op, "x has ", in.shape[1],
                      " tokens, the filter is for at most ", filter.longest());
     require_argument(!before.data || filter.ahead() == 0, op, "the filter looks ", filter.ahead(),
                      " tokens ahead, a past is for causal ones");
-    using call = convolution_call<A, T, x_type, y_type, typename decltype(gate_in.g)::value_type,
-                                  typename decltype(gate_out.g)::value_type>;
-    return call{read, filter, y, gate_in.g, gate_out.g, added, before};
-}
-
-}  // namespace detail
-
-/// x (b, n, c), filter of C channels, y (b, n, c); x, y and gates float, double, bf16 or f16. Policies, in any order:
-/// input_gate{g}, output_gate{g}, channel_bias{b} and past{p} in T, on{pool, arena}. Throws shape_error or
-/// argument_error before anything is written.
-template <class X, class T, class A, class Y, class... Policies>
-void convolution(const X& x, const convolution_filter<T, A>& filter, Y&& y, const Policies&... policies) {
-    constexpr const char* op = "convolution";
-    const auto call = detail::make_convolution_call(op, as_view(x), filter, as_view(y), policies...);
-    const auto context = detail::pick<roles::context>(detail::calling_thread{}, policies...);
-    detail::with_scratch(op, context, call.scratch_bytes(*context.pool),
-                         [&](std::byte* memory) { call.run(*context.pool, memory); });
-}
-
-/// Bytes of scratch that convolution with the same arguments needs; independent of the data.
-template <class X, class T, class A, class Y, class... Policies>
-std::size_t convolution_scratch(const X& x, const convolution_filter<T, A>& filter, Y&& y,
-                                const Policies&... policies) {
-    const auto call = detail::make_convolution_call("convolution_scratch", as_view(x), filter, as_view(y), policies...);
-    return call.scratch_bytes(*detail::pick<roles::context>(detail::calling_thread{}, policies...).pool);
+    const detail::convolution_call<A, T, x_type, y_type, typename decltype(gate_in.g)::value_type,
+                                   typename decltype(gate_out.g)::value_type>
+        call{read, filter, out, gate_in.g, gate_out.g, added, before};
+    detail::in_scratch(
+        op, [&](auto& pool) { return call.scratch_bytes(pool); },
+        [&](auto& pool, std::byte* memory) { call.run(pool, memory); }, policies...);
 }
 
 }  // namespace heed::inline HEED_ABI

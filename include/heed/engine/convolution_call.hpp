@@ -7,9 +7,9 @@
 // Modulo x^(2P) + 1 the first K - 1 outputs of a window are spoilt, unless it starts where the sequence does.
 #pragma once
 
-#include "../policy/roles.hpp"
 #include "convolution_filter.hpp"
 #include "convolution_rows.hpp"
+#include "scratch.hpp"
 
 namespace heed::inline HEED_ABI::detail {
 

@@ -11,6 +11,7 @@
 #include "../policy/position.hpp"
 #include "../policy/roles.hpp"
 #include "recurrence_call.hpp"
+#include "scratch.hpp"
 
 namespace heed::inline HEED_ABI {
 namespace detail {
@@ -83,7 +84,7 @@ recurrence_extents check_recurrence(const char* op, const view<const Q>& q, cons
     for (std::size_t a = 0; a < 4; ++a)
         require_shape(o.strides[a] != 0 || o.shape[a] <= 1, op, "o has stride 0 on axis ", a, " of extent ", o.shape[a]);
     const auto apart = [&](const auto& x, const char* name) {
-        require_shape(!overlap(o, x), op, "o overlaps ", name, " in memory");
+        require_shape(!o.data || !x.data || !overlap(o, x), op, "o overlaps ", name, " in memory");
     };
     apart(q, "q"), apart(k, "k"), apart(v, "v");
     return {q.shape[0], heads, q.shape[2], q.shape[3], v.shape[3]};
@@ -152,6 +153,7 @@ void with_recurrence(const char* op, const view<Q>& q, const view<K>& k, const v
                   "heed: a bonus goes with additive updates only");
     using Call = recurrence_call<A, T, Loader, O, std::remove_const_t<decltype(normaliser)>,
                                  std::remove_const_t<decltype(order)>, std::remove_const_t<decltype(sequences)>>;
+    static_assert(Loader::read != read_kind::bonus || Call::causal, "heed: a bonus goes with causal order only");
     static_assert(!Call::normalised || (Loader::decay != decay_kind::complex && Loader::decay != decay_kind::columns),
                   "heed: no normaliser goes with a complex decay or one of value channels");
     static_assert(!Call::normalised || Loader::update == update_kind::additive,
@@ -168,6 +170,7 @@ void with_recurrence(const char* op, const view<Q>& q, const view<K>& k, const v
     write.check(op, x);
     observe.check(op, x);
     if constexpr (requires { features.check(op, q.shape[3]); }) features.check(op, q.shape[3]);
+    if constexpr (requires { features.check(op, q.shape, k.shape); }) features.check(op, q.shape, k.shape);
     index_t longest = x.N;
     if constexpr (std::is_same_v<std::remove_const_t<decltype(sequences)>, packed>) {
         sequences.check(op, x.B, x.N);
@@ -187,8 +190,9 @@ void with_recurrence(const char* op, const view<Q>& q, const view<K>& k, const v
 
 template <class Call, class... P>
 void run_recurrence(const Call& call, const char* op, const P&... policies) {
-    const auto context = pick<roles::context>(calling_thread{}, policies...);
-    with_scratch(op, context, call.scratch_bytes(*context.pool), [&](std::byte* memory) { call.run(*context.pool, memory); });
+    in_scratch(
+        op, [&](auto& pool) { return call.scratch_bytes(pool); },
+        [&](auto& pool, std::byte* memory) { call.run(pool, memory); }, policies...);
 }
 
 }  // namespace detail
@@ -227,6 +231,46 @@ void step(state<T>& s, const Q& q, const K& k, const V& v, O&& o, Policies&&... 
     detail::with_recurrence<A>(
         op, as_view(q), as_view(k), as_view(v), as_view(o),
         [&](const auto& call) { detail::run_recurrence(call, op, policies...); }, s, form, policies...);
+}
+
+/// The state s past the tokens of k (B, Hk, N, D) and v (B, Hv, N, E), without an output: half the cost of a recurrence.
+/// Policies as those of recurrence, but for reads; with a normaliser the sums of keys advance as well.
+template <class A = default_arch, class T, class K, class V, class... Policies>
+void absorb(state<T>& s, const K& k, const V& v, Policies&&... policies) {
+    static constexpr const char* op = "absorb";
+    static_assert(((!has_role<Policies, roles::read> && !has_role<Policies, roles::order>)&&...),
+                  "heed: absorb reads nothing, first token to last");
+    const auto keys = as_view(k);
+    const auto values = as_view(v);
+    const index_t steps = detail::pick<roles::update>(additive_update{}, policies...).steps();
+    const auto q = slice(keys, 2, {0, keys.shape[2] / std::max<index_t>(steps, 1)});
+    const index_t heads = std::max(keys.shape[1], values.shape[1]);
+    const extents<4> shape{q.shape[0], heads, q.shape[2], values.shape[3]};
+    const view<T> none{nullptr, shape, dense_strides(shape)};
+    const detail::only_write order;
+    detail::with_recurrence<A>(
+        op, q, keys, values, none, [&](const auto& call) { detail::run_recurrence(call, op, policies...); }, s, order,
+        policies...);
+}
+
+/// o_t = scale q_t^T S for a state s that stays as it is; q (B, Hq, N, D), o (B, max(Hq, Hs), N, E). Policies: features,
+/// normaliser, scale, on.
+template <class A = default_arch, class T, class Q, class O, class... Policies>
+void recall(const state<T>& s, const Q& q, O&& o, Policies&&... policies) {
+    static constexpr const char* op = "recall";
+    static_assert(((has_role<Policies, roles::features> || has_role<Policies, roles::normaliser> ||
+                    has_role<Policies, roles::scale> || has_role<Policies, roles::context>)&&...),
+                  "heed: an argument is not a policy of reading a state");
+    const auto queries = as_view(q);
+    const auto [B, Hs, D, E] = s.shape();
+    const view<const T> k{nullptr, {queries.shape[0], Hs, queries.shape[2], queries.shape[3]}, {}};
+    const view<const T> v{nullptr, {queries.shape[0], Hs, queries.shape[2], E}, {}};
+    const detail::only_read order;
+    const chunked form{token_block};
+    auto& held = const_cast<state<T>&>(s);  // order says that it is only read
+    detail::with_recurrence<A>(
+        op, queries, k, v, as_view(o), [&](const auto& call) { detail::run_recurrence(call, op, policies...); }, held,
+        order, form, policies...);
 }
 
 }  // namespace heed::inline HEED_ABI

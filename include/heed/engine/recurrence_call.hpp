@@ -26,7 +26,8 @@ struct recurrence_call {
     static constexpr bool normalised = !std::is_same_v<Normaliser, not_normalised>;
     static constexpr bool chunkable = Loader::decay != decay_kind::columns && Loader::decay != decay_kind::complex &&
                                       (Loader::update == update_kind::additive || Loader::update == update_kind::delta);
-    static constexpr bool causal = !std::is_same_v<Order, non_causal>;
+    static constexpr bool reads = !std::is_same_v<Order, only_write>, writes = !std::is_same_v<Order, only_read>;
+    static constexpr bool causal = !std::is_same_v<Order, non_causal> && reads && writes;
     using token_tile = recurrent_tile<A, T, Loader::decay, Loader::update, Loader::read>;
 
     Loader load;
@@ -115,10 +116,10 @@ private:
         if constexpr (causal) {
             pass_over(all, b, h, to, s, token_pass::both);
         } else {
-            pass_over(all, b, h, to, s, token_pass::write);
-            pass_over(all, b, h, to, s, token_pass::read);
+            if constexpr (writes) pass_over(all, b, h, to, s, token_pass::write);
+            if constexpr (reads) pass_over(all, b, h, to, s, token_pass::read);
         }
-        if constexpr (normalised)
+        if constexpr (normalised && writes)
             for (index_t d = 0; carried && packs.first == 0 && d < load.x.D; ++d)
                 carried->key_sums()(b, h, d) = s.sums[d * L];
     }
@@ -144,11 +145,11 @@ private:
 
     void pass_over(const token_walk& all, index_t b, index_t h, const columns& to, space& s, token_pass pass) const {
         const range values{to.packs.first * L, std::min(to.packs.last * L, load.x.E)};
-        const view<O>* const direct = normalised ? nullptr : &o;
+        const view<O>* const direct = normalised || !reads ? nullptr : &o;
         const bool blockwise = s.chunk && all.count >= form.least;
         for (index_t t = 0, block = 0; t < all.count; t += token_block) {
             token_rows<T> x = load.rows(s.tokens, all, t, h, values, direct, blockwise, pass);
-            lines_ahead ahead = load.after(all, t, h, values);
+            lines_ahead ahead = load.after(all, t, h, values, o);
             x.ahead = &ahead;
             token_rows<T> z = x;  // the same over values of 1
             if constexpr (normalised) {

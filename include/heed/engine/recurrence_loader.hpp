@@ -16,6 +16,7 @@ struct recurrence_loader {
     static constexpr update_kind update = Update::kind;
     static constexpr read_kind read = Read::kind;
     static constexpr bool mapped = !std::is_same_v<Features, identity_features>;
+    static constexpr bool weighted = requires(const Update& u) { u.template weight<T>(0, 0, 0, 0); };  // rows of k
 
     view<const Q> q;
     view<const K> k;
@@ -98,7 +99,10 @@ struct recurrence_loader {
                     r.o_read = direct->strides[1];
                 }
         }
-        if (pass != token_pass::write) load_queries(r, s, all, at, h, in_place);
+        if (pass == token_pass::write)
+            r.reads = 0;
+        else
+            load_queries(r, s, all, at, h, in_place);
         if (pass == token_pass::read) return r;
         load_keys(r, s, all, at, h, in_place);
         load_values(r, s, at, h, values, in_place);
@@ -107,15 +111,16 @@ struct recurrence_loader {
         return r;
     }
 
-    /// The rows of the tokens after a block's.
-    lines_ahead after(const token_walk& all, index_t t, index_t h, range values) const {
+    /// The rows of the tokens after a block's; outputs too, since a line is read before a part of it is written.
+    template <class O>
+    lines_ahead after(const token_walk& all, index_t t, index_t h, range values, const view<O>& o) const {
         const index_t done = std::min(t + token_block, all.count);
         const token_walk next = all.part(done, std::min(token_block, all.count - done));
         lines_ahead lines;
         const auto add = [&](const auto& from, index_t head, index_t steps, range columns) {
             using S = typename std::remove_cvref_t<decltype(from)>::value_type;
             constexpr auto size = static_cast<index_t>(sizeof(S));
-            if (from.strides[3] == 1 && next.count > 0)
+            if (from.data && from.strides[3] == 1 && next.count > 0)
                 lines.add(&from(next.b, head, std::min(next[0], next[next.count - 1]) * steps, columns.first),
                           from.strides[2] * size, next.count * steps, columns.size() * size);
         };
@@ -125,6 +130,7 @@ struct recurrence_loader {
         add(v, serving(h, x.heads, v.shape[1]), steps, values);
         if constexpr (decay == decay_kind::rows)
             add(forget.logs, serving(h, x.heads, forget.logs.shape[1]), 1, {0, x.D});
+        if (reads() == 1) add(o, h, 1, values);
         if constexpr (update == update_kind::low_rank) {
             add(write.a, serving(h, x.heads, write.a.shape[1]), 1, {0, x.D});
             add(write.b, serving(h, x.heads, write.b.shape[1]), 1, {0, x.D});
@@ -159,7 +165,7 @@ private:
     void load_keys(token_rows<T>& r, const space& s, const token_walk& all, const token_walk& at, index_t h,
                    bool in_place) const {
         const index_t head = serving(h, x.heads, k.shape[1]);
-        if (!mapped && in_place && (r.steps == 1 || at.step == 1) && readable(k, x.D, row_of(1))) {
+        if (!mapped && !weighted && in_place && (r.steps == 1 || at.step == 1) && readable(k, x.D, row_of(1))) {
             r.k = {address(k, at.b, head, at.row(0, 0, r.steps), 0), at.step * k.strides[2]};
             return;
         }
@@ -167,6 +173,11 @@ private:
         for (index_t i = 0; i < at.count; ++i)
             for (index_t m = 0; m < r.steps; ++m)
                 map_row(k, all, at.b, head, at.row(i, m, r.steps), at[i], false, s, s.k + (i * r.steps + m) * s.row);
+        if constexpr (weighted)
+            for (index_t i = 0; i < at.count; ++i) {
+                const T weight = write.template weight<T>(at.b, h, x.heads, at[i]);
+                for (index_t d = 0; d < x.D; ++d) s.k[i * s.row + d] *= weight;
+            }
     }
     template <class S>
     void map_row(const view<const S>& from, const token_walk& all, index_t b, index_t head, index_t n, index_t token,
@@ -174,7 +185,7 @@ private:
         if constexpr (mapped) {
             load_row<A>(from, b, head, n, s.raw);
             const index_t first = std::min(all.first, all[all.count - 1]);
-            features(static_cast<const T*>(s.raw), from.shape[3], to, feature_place{b, head, token - first, all.count, query});
+            features(static_cast<const T*>(s.raw), from.shape[3], to, feature_place{b, head, token - first, all.count, query, token});
         } else {
             load_row<A>(from, b, head, n, to);
         }
@@ -221,12 +232,12 @@ private:
     /// sum_d q u k of each token: what it sees of its own value.
     void load_diagonal(const token_rows<T>& r, const space& s, index_t h) const {
         const index_t head = serving(h, x.heads, observe.u.shape[0]);
-        T* const weighted = s.diagonal + r.reads * token_block;
+        T* const uk = s.diagonal + r.reads * token_block;
         for (index_t i = 0; i < r.count; ++i) {
-            for (index_t d = 0; d < x.D; ++d) weighted[d] = static_cast<T>(observe.u(head, d)) * r.k[i][d];
+            for (index_t d = 0; d < x.D; ++d) uk[d] = static_cast<T>(observe.u(head, d)) * r.k[i][d];
             for (index_t g = 0; g < r.reads; ++g) {
                 T sum = 0;
-                for (index_t d = 0; d < x.D; ++d) sum += r.query(g, i)[d] * weighted[d];
+                for (index_t d = 0; d < x.D; ++d) sum += r.query(g, i)[d] * uk[d];
                 s.diagonal[g * token_block + i] = sum;
             }
         }

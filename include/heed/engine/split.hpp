@@ -15,6 +15,7 @@
 #include "../tile/streamed.hpp"
 #include "attention_operands.hpp"
 #include "closing.hpp"
+#include "group_rows.hpp"
 #include "placed.hpp"
 
 namespace heed::inline HEED_ABI::detail {
@@ -95,17 +96,9 @@ public:
         : source_(source), mask_(mask), score_(score), weight_(weight), x_(x), b_(b), g_(g), shift_(shift),
           factor_(product_factor), places_{positions_of(source, b, g), source.keys(b, g)}, s_(s) {}
 
-    /// Row r = (head within the group) * N + row of q.
     template <class Q>
     void load_queries(const view<const Q>& q) {
-        for (index_t r = 0; r < x_.rows(); ++r) {
-            T* to = s_.q + r * x_.q_width();
-            const Q* from = q.data + b_ * q.strides[0] + head(r) * q.strides[1] + r % x_.N * q.strides[2];
-            widen_row<A>(from, q.strides[3], x_.D, to);
-            std::fill(to + x_.D, to + x_.q_width(), T(0));
-            if constexpr (requires { source_.turn_query(to); }) source_.turn_query(to);
-            for (index_t d = 0; d < x_.D; ++d) to[d] *= factor_;
-        }
+        load_group<A>(q, source_, b_, g_, factor_, s_.q, x_.q_width());
     }
 
     /// kept: null, or (rows, kept_stride) logits, in base 2 for softmax, -inf where hidden; those of `keys` are filled in.
@@ -120,10 +113,10 @@ public:
         std::fill_n(out.seen, x_.rows(), T(0));
         std::fill_n(out.o, x_.rows() * x_.o_width(), T(0));
         // While a tile is worked on, the rows of the next are asked for, so that memory is not waited for.
-        range now = next_tile(keys), next = next_tile({now.last, keys.last});
-        for (; !now.empty(); now = next, next = next_tile({next.last, keys.last})) {
-            collect(now, now_);
-            ask(next);
+        collect(next_tile(keys));
+        while (!coming_.keys.empty()) {
+            now_ = coming_;
+            collect(next_tile({now_.keys.last, keys.last}));
             attend_tile(out);
         }
     }
@@ -148,46 +141,39 @@ private:
         return {first, std::min(first + tile, keys.last)};
     }
 
-    /// Calls f(j, row, run) for each key: row `row` of a run is key j of the tile.
-    template <class F>
-    void each_row(range keys, const F& f) const {
+    /// The rows of the tile to come. Beyond the last key, those of an earlier tile remain to be asked for, which do no harm.
+    void collect(range keys) {
+        coming_.keys = keys;
+        const auto take = [&](index_t j, const K& k, const V& v) HEED_INLINE_LAMBDA {
+            const index_t c = j - keys.first;
+            coming_.k[c] = k, coming_.v[c] = v;
+            ask_k_[c] = k.address(0), ask_v_[c] = v.address(0);
+        };
+        if constexpr (requires { source_.each_row(b_, g_, keys, take); })
+            return source_.each_row(b_, g_, keys, take);
         for (index_t j = keys.first; j < keys.last;) {
             const auto run = source_.run(b_, g_, j);
-            for (const index_t end = std::min(run.keys.last, keys.last); j < end; ++j)
-                f(j - keys.first, j - run.keys.first, run);
+            for (; j < std::min(run.keys.last, keys.last); ++j)
+                take(j, run.k.from(j - run.keys.first), run.v.from(j - run.keys.first));
         }
-    }
-    void collect(range keys, streamed& to) const {
-        to.keys = keys;
-        each_row(keys, [&](index_t j, index_t row, const auto& run) {
-            to.k[j] = run.k.from(row);
-            to.v[j] = run.v.from(row);
-        });
-    }
-    /// Where the rows of keys start; beyond the last key those of an earlier tile remain, which do no harm.
-    void ask(range keys) {
-        each_row(keys, [&](index_t j, index_t row, const auto& run) {
-            coming_.k[j] = run.k.address(row);
-            coming_.v[j] = run.v.address(row);
-        });
     }
 
     HEED_NOINLINE void attend_tile(row_partials<T>& out) {
         const index_t count = now_.keys.size();
         if (now_.k[0].contiguous()) {
-            dots<A>(now_.k, coming_.k, count, x_.D, s_.q, x_.q_width(), x_.rows(), s_.s);
+            dots<A>(now_.k, ask_k_, count, x_.D, s_.q, x_.q_width(), x_.rows(), s_.s);
         } else {
             const auto wide = widen(now_.k, count, x_.D, x_.q_width());
-            dots<A>(wide.data(), coming_.k, count, x_.D, s_.q, x_.q_width(), x_.rows(), s_.s);
+            dots<A>(wide.data(), ask_k_, count, x_.D, s_.q, x_.q_width(), x_.rows(), s_.s);
         }
         const bool partial = look(now_.keys, out);
         weigh(now_.keys, now_.k, now_.v, partial, out);
         if (!V::has_factor && partial && !finite(now_.v, count)) return add_guarded(now_.v, count, out);
         if (now_.v[0].contiguous()) {
-            accumulate<A>(now_.v, coming_.v, count, x_.E, s_.s, x_.rows(), out.o, x_.o_width());
+            accumulate<A>(now_.v, ask_v_, count, x_.E, s_.s, x_.rows(), out.o, x_.o_width());
         } else {
             const auto wide = widen(now_.v, count, x_.E, x_.o_width());
-            accumulate<A>(wide.data(), coming_.v, count, x_.E, s_.s, x_.rows(), out.o, x_.o_width());
+            accumulate<A>(wide.data(), ask_v_, count, x_.E, s_.s, x_.rows(), out.o, x_.o_width());
         }
     }
 
@@ -322,11 +308,9 @@ private:
     space s_;
     T* kept_ = nullptr;
     index_t kept_stride_ = 0;
-    streamed now_;
-    struct {
-        const void* k[tile] = {};
-        const void* v[tile] = {};
-    } coming_;
+    streamed now_, coming_;
+    const void* ask_k_[tile] = {};
+    const void* ask_v_[tile] = {};
 };
 
 }  // namespace heed::inline HEED_ABI::detail

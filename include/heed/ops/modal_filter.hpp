@@ -10,7 +10,7 @@
 
 #include "../core/context.hpp"
 #include "../core/view.hpp"
-#include "../policy/roles.hpp"
+#include "../engine/scratch.hpp"
 #include "../simd/convert.hpp"
 
 namespace heed::inline HEED_ABI {

@@ -33,6 +33,8 @@ constexpr auto policies_of(const P&... policies) {
 template <class T>
 class owned_partial {
 public:
+    using value_type = T;
+
     explicit owned_partial(const extents<4>& shape)
         : shape_(shape),
           o_(static_cast<std::size_t>(shape[0] * shape[1] * shape[2] * shape[3])),

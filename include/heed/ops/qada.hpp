@@ -86,9 +86,7 @@ std::vector<double> adaptive_attention(const Q& q, const Source& source, O&& o, 
         std::fill(marks.begin(), marks.end(), 1);
         attend_bulk();
     }
-    const double factor =
-        detail::pick<roles::scale>(scale{x.D() > 0 ? 1 / std::sqrt(static_cast<double>(x.D())) : 1.0}, policies...)
-            .factor;
+    const double factor = detail::scale_of(x.D(), policies...);
     detail::each_row(x.o.shape, [&](index_t b, index_t h, index_t n) {
         double& log_bulk = far.lse()(b, h, n);
         if constexpr (std::is_same_v<Estimate, key_moments>) {

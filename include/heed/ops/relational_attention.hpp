@@ -63,17 +63,6 @@ bool all_finite(const view<const S>& table) {
     return true;
 }
 
-/// The scale of a policy pack.
-template <class... P>
-double scale_of(index_t width, const P&... policies) {
-    const auto piped = pick<roles::score>(identity{}, policies...);
-    const scale usual(width > 0 ? 1 / std::sqrt(static_cast<double>(width)) : 1);
-    if constexpr (requires { piped.by.factor; })
-        return piped.by.factor;
-    else
-        return pick<roles::scale>(usual, policies...).factor;
-}
-
 /// The policies that do not have one of these roles, as a tuple.
 template <class... Role, class... P>
 constexpr auto pick_others(const P&... policies) {

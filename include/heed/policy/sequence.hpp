@@ -18,6 +18,16 @@ struct non_causal {
     using role = roles::order;
 };
 
+namespace detail {
+/// No output (absorb), or no update (recall).
+struct only_write {
+    using role = roles::order;
+};
+struct only_read {
+    using role = roles::order;
+};
+}  // namespace detail
+
 /// First token to last (the default).
 struct causal_order {
     using role = roles::order;

@@ -16,6 +16,29 @@ struct additive_update {
     void check(const char*, const recurrence_extents&) const {}
 };
 
+/// w = weight v, weights (B, heads, N): what a token is let in with. A normaliser's sums of keys are weighted alike.
+template <class S>
+struct weighted_update {
+    using role = roles::update;
+    static constexpr update_kind kind = update_kind::additive;
+    view<const S, 3> weights;
+    explicit weighted_update(view<const S, 3> w) : weights(w) {}
+    explicit weighted_update(view<S, 3> w) : weights(w) {}
+
+    index_t steps() const { return 1; }
+    void check(const char* op, const recurrence_extents& x) const {
+        const auto [B, heads, N] = weights.shape;
+        detail::check_gate(op, "weighted_update", B, heads, N, x.B, x.heads, x.N);
+    }
+    /// Of token n, for state head h of `heads`.
+    template <class T>
+    T weight(index_t b, index_t h, index_t heads, index_t n) const {
+        return static_cast<T>(weights(b, detail::serving(h, heads, weights.shape[1]), n));
+    }
+};
+template <class S>
+weighted_update(view<S, 3>) -> weighted_update<std::remove_const_t<S>>;
+
 /// w = beta (v - (A S)^T k): the value kept under key k is moved towards v; beta (B, heads, N). With a decay, the gated delta
 /// rule. Keys are taken as they are: normalise them before, so that the update contracts for beta in [0, 2].
 template <class S>

@@ -51,9 +51,37 @@ HEED_INLINE P exp2_slope(const P& f) {
         return polynomial(f, 1.540351159e-4, 1.339073549e-3, 9.618237497e-3, 5.550357434e-2, 2.402264979e-1,
                           6.931471879e-1);
     else
-        return polynomial(f, 4.445537067263057e-10, 7.0725617790878113e-9, 1.0178121299864724e-7,
-                          1.3215442723823033e-6, 1.5252733701213866e-5, 1.5403530441481381e-4, 1.3333558146531633e-3,
-                          9.6181291076070652e-3, 5.5504108664821237e-2, 2.4022650695910098e-1, 6.9314718055994531e-1);
+        return polynomial(f, 4.445537067263057e-10, 7.0725617790878113e-9, 1.0178121299864724e-7, 1.3215442723823033e-6,
+                          1.5252733701213866e-5, 1.5403530441481381e-4, 1.3333558146531633e-3, 9.6181291076070652e-3,
+                          5.5504108664821237e-2, 2.4022650695910098e-1, 6.9314718055994531e-1);
+}
+
+/// The same polynomial in pairs, lowest coefficient first: more operations in shorter chains.
+template <class P, std::size_t n>
+HEED_INLINE P paired_polynomial(const P& x, const std::array<P, n>& c) {
+    if constexpr (n == 1) {
+        return c[0];
+    } else {
+        std::array<P, (n + 1) / 2> d;
+        unroll<static_cast<int>(n / 2)>([&](auto i) HEED_INLINE_LAMBDA { d[i] = fma(c[2 * i + 1], x, c[2 * i]); });
+        if constexpr (n % 2) d[n / 2] = c[n - 1];
+        return paired_polynomial(x * x, d);
+    }
+}
+template <class P, class... C>
+HEED_INLINE P in_pairs(const P& x, C... lowest_first) {
+    return paired_polynomial(x, std::array{P(static_cast<typename P::value_type>(lowest_first))...});
+}
+
+/// (e^x - 1) / x for |x| <= ln 2 / 2: exp2_slope in other units.
+template <class P>
+HEED_INLINE P exp_slope(const P& x) {
+    if constexpr (sizeof(typename P::value_type) == 4)
+        return in_pairs(x, 1.000000011, 0.4999999811, 0.1666650622, 0.04166713622, 0.008369068571, 0.001388887193);
+    else
+        return in_pairs(x, 1, 0.50000000000000056, 0.16666666666666563, 0.041666666666573905, 0.008333333333397825,
+                        0.0013888888932258971, 0.00019841269707484335, 2.4801504602044595e-05, 2.7557414773877934e-06,
+                        2.7626262829859851e-07, 2.5052101597070508e-08);
 }
 
 /// 2^f for |f| <= 1/2, with 2^0 = 1 exactly. The float has one degree less than the slope: minimax in relative error,
@@ -74,9 +102,9 @@ HEED_INLINE P erf_near(const P& t) {
                           -0.3761262582, 1.128379166);
     else
         return polynomial(t, 5.9452626407539554e-11, -1.1365666624567702e-9, 1.465788005199366e-8,
-                          -1.6350025260055096e-7, 1.6460972821184673e-6, -1.4925593507190662e-5,
-                          1.2055331036913794e-4, -8.5483269787426325e-4, 5.2239776247808746e-3,
-                          -2.6866170645072896e-2, 0.11283791670954857, -0.37612638903183748, 1.1283791670955126);
+                          -1.6350025260055096e-7, 1.6460972821184673e-6, -1.4925593507190662e-5, 1.2055331036913794e-4,
+                          -8.5483269787426325e-4, 5.2239776247808746e-3, -2.6866170645072896e-2, 0.11283791670954857,
+                          -0.37612638903183748, 1.1283791670955126);
 }
 
 /// log2(1 - erf(a)) for a in [1, 4] (float degree 6) or [1, 6] (double degree 17), where erf reaches 1: minimax in the
@@ -106,6 +134,19 @@ HEED_INLINE P log_tail(const P& z) {
                           0.28571428742049574, 0.39999999999416179, 0.66666666666667342);
 }
 
+/// log(2^n (1 + f)), sqrt(1/2) < 1 + f <= sqrt(2).
+template <class P>
+HEED_INLINE P log_by_parts(const P& n, const P& f) {
+    using T = typename P::value_type;
+    // log(1 + f) = f - h + s (h + s^2 tail), h = f^2/2, s = f/(2 + f).
+    const P s = f / (P(2) + f), z = s * s, half_square = P(0.5) * f * f;
+    const P bend = s * fma(z, log_tail(z), half_square) - half_square;
+    // The sum of n ln 2 and f is kept with its error, since they may cancel by half.
+    const P power = n * P(ln_2_high<T>);
+    const P sum = power + f, error = (power - sum) + f;
+    return sum + (error + (n * P(ln_2_low<T>) + bend));
+}
+
 }  // namespace detail
 
 /// 2^x for x <= 127 (float) or 1023 (double), wrong above; -inf and everything below the normal range give 0 or a
@@ -119,17 +160,29 @@ HEED_INLINE pack<T, A> exp2_nonpositive(const pack<T, A>& x) {
     return scale_by_power(detail::exp2_fraction(bounded - n), n);
 }
 
+/// 2^x, any x: as exp2_nonpositive up to 127 (float) or 1023 (double), and from 127.5 (1023.5) on maybe inf.
+template <class T, class A>
+HEED_INLINE pack<T, A> exp2(const pack<T, A>& x) {
+    return exp2_nonpositive(min(pack<T, A>(sizeof(T) == 4 ? T(128) : T(1024)), x));
+}
+
+/// e^x for x <= 89 (float) or 710 (double), wrong above: at most 2 ULP where the result is normal, below that 0 or a
+/// denormal; e^0 = 1, e^-inf = 0, NaN stays NaN.
+template <class T, class A>
+HEED_INLINE pack<T, A> exp_nonpositive(const pack<T, A>& x) {
+    using P = pack<T, A>;
+    const P bounded = max(P(sizeof(T) == 4 ? T(-110) : T(-760)), x);
+    const P n = round_even(bounded * P(log2_e<T>));
+    const P rest = fma(n, P(-detail::ln_2_low<T>), fma(n, P(-detail::ln_2_high<T>), bounded));
+    return scale_by_power(fma(detail::exp_slope(rest), rest, P(1)), n);
+}
+
 /// e^x, any x: at most 2 ULP in [-87, 88] (float) or [-708, 709] (double); inf from 88.73 (709.79) on, and maybe from
 /// 88.38 (709.44); 0 or a denormal where the result is below the normal range; NaN stays NaN. Not xsimd's, which casts
 /// infinities to integers.
 template <class T, class A>
 HEED_INLINE pack<T, A> exp(const pack<T, A>& x) {
-    using P = pack<T, A>;
-    const P bounded = min(P(sizeof(T) == 4 ? T(89) : T(710)), max(P(sizeof(T) == 4 ? T(-110) : T(-760)), x));
-    const P n = round_even(bounded * P(log2_e<T>));
-    const P rest = fma(n, P(-detail::ln_2_low<T>), fma(n, P(-detail::ln_2_high<T>), bounded));
-    const P f = rest * P(log2_e<T>);
-    return scale_by_power(fma(detail::exp2_slope(f), f, P(1)), n);
+    return exp_nonpositive(min(pack<T, A>(sizeof(T) == 4 ? T(89) : T(710)), x));
 }
 
 /// Natural logarithm: at most 1 ULP for x > 0, denormals included; log(0) = -inf, log(inf) = inf, log(x < 0) = NaN,
@@ -137,23 +190,18 @@ HEED_INLINE pack<T, A> exp(const pack<T, A>& x) {
 template <class T, class A>
 HEED_INLINE pack<T, A> log(const pack<T, A>& x) {
     using P = pack<T, A>;
-    // x = 2^n (1 + f), sqrt(1/2) < 1 + f <= sqrt(2); log(1 + f) = f - h + s (h + s^2 tail), h = f^2/2, s = f/(2 + f).
     const auto [significand, exponent] = split_by_power(x);
     const auto upper = significand > P(sqrt_2<T>);
     const P n = select(upper, exponent + P(1), exponent);
     const P f = select(upper, significand * P(0.5), significand) - P(1);
-    const P s = f / (P(2) + f), z = s * s, half_square = P(0.5) * f * f;
-    const P bend = s * fma(z, detail::log_tail(z), half_square) - half_square;
-    // The sum of n ln 2 and f is kept with its error, since they may cancel by half.
-    const P power = n * P(detail::ln_2_high<T>);
-    const P sum = power + f, error = (power - sum) + f;
-    const P finite = sum + (error + (n * P(detail::ln_2_low<T>) + bend));
+    const P finite = detail::log_by_parts(n, f);
     constexpr T inf = std::numeric_limits<T>::infinity();
     const P other = select(x == P(0), P(-inf), select(x > P(0), x, P(std::numeric_limits<T>::quiet_NaN())));
     return select((x > P(0)) & (x < P(inf)), finite, other);
 }
 
-/// Hyperbolic tangent, any x; odd, NaN stays NaN. At most 4 ULP where x is normal. xsimd's is as accurate, but branches.
+/// Hyperbolic tangent, any x; odd, NaN stays NaN. At most 4 ULP where x is normal. xsimd's is as accurate, but
+/// branches.
 template <class T, class A>
 HEED_INLINE pack<T, A> tanh(const pack<T, A>& x) {
     using P = pack<T, A>;

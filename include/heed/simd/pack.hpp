@@ -227,6 +227,26 @@ HEED_INLINE pack_mask<T, A> mask_of_bits(std::uint32_t bits) {
     }
 }
 
+/// Bit l of the result is lane l of the mask.
+template <class T, class A>
+HEED_INLINE std::uint32_t bits_of_mask(const pack_mask<T, A>& m) {
+#if defined(__AVX512F__)
+    if constexpr (has_avx512<A>) return static_cast<std::uint32_t>(m.raw.data);
+#elif defined(__AVX__)
+    if constexpr (pack<T, A>::size * sizeof(T) == 32) {
+        if constexpr (sizeof(T) == 4)
+            return static_cast<std::uint32_t>(_mm256_movemask_ps(m.raw.data));
+        else
+            return static_cast<std::uint32_t>(_mm256_movemask_pd(m.raw.data));
+    }
+#endif
+    alignas(64) bool at[pack<T, A>::size];
+    m.raw.store_unaligned(at);
+    std::uint32_t bits = 0;
+    for (std::size_t l = 0; l < pack<T, A>::size; ++l) bits |= static_cast<std::uint32_t>(at[l]) << l;
+    return bits;
+}
+
 /// 0, 1, 2, ... in the lanes.
 template <class P>
 HEED_INLINE P iota() {

@@ -100,7 +100,7 @@ public:
             for_packs<packs>(count, [&](auto v, index_t at) HEED_INLINE_LAMBDA {
                 const T* u = s_.u + b * C * s_.column + (first + at) * L;
                 for (index_t d = 0; d < x.D; d += R) {
-                    x.ahead->template ask<4>();
+                    x.ahead->ask(4);
                     T* const to = s + d * stride + at * L;
                     register_tile<P, R, v> acc;
                     acc.load_rows(to, stride);
@@ -286,7 +286,7 @@ private:
         const index_t base = block * C;
         T* const u = s_.u + first + c;
         for (index_t i = 0; i < x.count; i += R) {
-            x.ahead->template ask<8>();
+            x.ahead->ask(8);
             register_tile<P, R, V> acc;
             load_values(acc, x, i, c);
             if constexpr (delta) {
@@ -309,7 +309,7 @@ private:
         constexpr int own = Read == read_kind::before ? 1 : 0;  // the last token a query sees is the one before its own
         for (index_t read = 0; read < x.reads; ++read)
             for (index_t i = 0; i < x.count; i += R) {
-                x.ahead->template ask<8>();
+                x.ahead->ask(8);
                 register_tile<P, R, V> acc;
                 acc.clear();
                 multiply<Op>(acc, queries(x, read, i), query_step(x), static_index<1>{}, s, stride, x.D);

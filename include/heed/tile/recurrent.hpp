@@ -79,7 +79,7 @@ private:
     /// The updates of J tokens, with their reads or without.
     template <int V, int J>
     static HEED_INLINE void advance(const token_rows<T>& x, index_t t, index_t c, T* s, index_t stride, bool reads) {
-        x.ahead->template ask<4 * J * V>();  // four operands of a square state, by the time the block is done
+        x.ahead->ask(5 * J * V);  // five operands of a square state, by the time the block is done
         if constexpr (J > 1 && Decay == decay_kind::scalar) {
             reads ? group<V, J, true>(x, t, c, s, stride) : group<V, J, false>(x, t, c, s, stride);
         } else if constexpr (Update != update_kind::householder) {
@@ -98,21 +98,26 @@ private:
         }
     }
 
-    /// sum_d y[d] S[d], in two chains.
+    /// sum_d y[d] S[d]: in four chains whatever V is, so that few columns do not wait and a column's bits do not depend on V.
     template <int V>
     static HEED_INLINE void dot(const T* y, index_t D, const T* s, index_t stride, P (&r)[V]) {
-        P odd[V];
-        unroll<V>([&](auto v) HEED_INLINE_LAMBDA { r[v] = odd[v] = P(T(0)); });
+        constexpr int chains = 4;
+        P sum[chains][V];
+        unroll<chains>([&](auto c) HEED_INLINE_LAMBDA {
+            unroll<V>([&](auto v) HEED_INLINE_LAMBDA { sum[c][v] = P(T(0)); });
+        });
         index_t d = 0;
-        for (; d + 2 <= D; d += 2, s += 2 * stride) {
-            const P even_y(y[d]), odd_y(y[d + 1]);
-            unroll<V>([&](auto v) HEED_INLINE_LAMBDA {
-                r[v] = fma(even_y, load_aligned<P>(s + v * L), r[v]);
-                odd[v] = fma(odd_y, load_aligned<P>(s + stride + v * L), odd[v]);
+        for (; d + chains <= D; d += chains)
+            unroll<chains>([&](auto c) HEED_INLINE_LAMBDA {
+                const P by(y[d + c]);
+                unroll<V>([&](auto v) HEED_INLINE_LAMBDA { sum[c][v] = fma(by, load_aligned<P>(s + v * L), sum[c][v]); });
+                s += stride;
             });
+        for (; d < D; ++d, s += stride) {
+            const P by(y[d]);
+            unroll<V>([&](auto v) HEED_INLINE_LAMBDA { sum[0][v] = fma(by, load_aligned<P>(s + v * L), sum[0][v]); });
         }
-        if (d < D) unroll<V>([&](auto v) HEED_INLINE_LAMBDA { r[v] = fma(P(y[d]), load_aligned<P>(s + v * L), r[v]); });
-        unroll<V>([&](auto v) HEED_INLINE_LAMBDA { r[v] += odd[v]; });
+        unroll<V>([&](auto v) HEED_INLINE_LAMBDA { r[v] = (sum[0][v] + sum[1][v]) + (sum[2][v] + sum[3][v]); });
     }
 
     /// Reads of token t on their own, from query `from` on.

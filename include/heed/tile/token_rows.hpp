@@ -32,18 +32,23 @@ class lines_ahead {
 public:
     /// `rows` rows of `bytes`, `step` bytes apart.
     void add(const void* first, index_t step, index_t rows, index_t bytes) {
-        if (rows > 0 && bytes > 0 && count_ < most) {
-            const auto address = reinterpret_cast<std::uintptr_t>(first);
-            stretch_[count_++] = {address, step, rows, ceil_div(static_cast<index_t>(address % 64) + bytes, 64)};
+        if (rows == 0 || bytes == 0 || count_ == most) return;
+        if (step == bytes) {  // one after the other
+            bytes *= rows;
+            rows = 1;
         }
+        const auto address = reinterpret_cast<std::uintptr_t>(first);
+        stretch_[count_++] = {address, step, rows, ceil_div(static_cast<index_t>(address % 64) + bytes, 64)};
     }
-    template <int N = 1>
-    HEED_INLINE void ask() {
-        for (int n = 0; n < N; ++n) {
-            if (present_ == count_) return;
+    /// Asks for n lines.
+    HEED_INLINE void ask(index_t n) {
+        while (n > 0 && present_ < count_) {
             stretch& s = stretch_[present_];
-            __builtin_prefetch(reinterpret_cast<const void*>(s.row + static_cast<std::uintptr_t>(line_ * 64)), 0, 2);
-            if (++line_ < s.lines) continue;
+            const index_t to = std::min(line_ + n, s.lines);
+            n -= to - line_;
+            for (; line_ < to; ++line_)
+                __builtin_prefetch(reinterpret_cast<const void*>(s.row + static_cast<std::uintptr_t>(line_ * 64)), 0, 2);
+            if (line_ < s.lines) return;
             line_ = 0;
             s.row += static_cast<std::uintptr_t>(s.step);
             if (--s.rows == 0) ++present_;

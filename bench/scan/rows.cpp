@@ -1,0 +1,21 @@
+// What is measured of scans: every operator by length, rivals where they are not too slow.
+#include "../support/families.hpp"
+#include "scanner.hpp"
+
+namespace bench {
+
+std::vector<measurement> scan_rows(length extent) {
+    std::vector<measurement> rows;
+    const std::vector<index_t> lengths =
+        extent == length::whole ? std::vector<index_t>{256, 1024, 4096, 16384} : std::vector<index_t>{1024};
+    for (index_t N : lengths)
+        for (int threads : {1, 2})
+            for (const scanner& s : scanners()) {
+                const bool many = s.op == "selective" || s.op == "exponentials";
+                if (s.by == "naive" && many && N > 1024) continue;
+                rows.push_back(measured(s, {N, 2048, many ? 16 : 1, threads}));
+            }
+    return rows;
+}
+
+}  // namespace bench

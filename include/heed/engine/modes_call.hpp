@@ -1,0 +1,233 @@
+// The loops of a linear time-invariant diagonal state space: S states a channel, real or complex, that never change
+// pace.
+//
+//   h_n = a_n h_n + b_n u;  y = sum_n Re(c_n h_n) + d u, silu of it if asked; `late` reads h_n before the token moves
+//   it for each task (sequence, block of channels), tile of tokens, pack of channels, K states in registers, token
+// Constants are made from parameters once a block: Prepare maps packs of parameters to packs of a, b, c.
+#pragma once
+
+#include "../simd/gates.hpp"
+#include "scan_operands.hpp"
+#include "scan_tile.hpp"
+#include "scratch.hpp"
+
+namespace heed::inline HEED_ABI::detail {
+
+/// A tile of a block of channels; rows of tokens and of states lie `width` apart. Complex numbers: rows of real parts,
+/// then as many of imaginary ones.
+template <class T>
+struct modes_tile {
+    const T *a, *b, *c;               // (S, width), twice that if complex
+    T *states, *sums;                 // the same; (tokens, width)
+    const T* through;                 // d, (width)
+    tile_rows<const T> u;             // (tokens, width)
+    std::array<rows_ahead, 2> ahead;  // of u, y
+    index_t tokens, width, S;
+    bool late;
+};
+
+/// States n, ..., n + K - 1 of the pack of channels c through a tile.
+template <int K, bool Complex, class A, class T>
+HEED_NOINLINE void run_modes(const modes_tile<T>& x, index_t c, index_t n) noexcept {
+    using P = pack<T, A>;
+    const index_t re = n * x.width + c, im = re + x.S * x.width;
+    P h[K], g[Complex ? K : 1];
+    unroll<K>([&](auto k) HEED_INLINE_LAMBDA {
+        h[k] = load<P>(x.states + re + k * x.width);
+        if constexpr (Complex) g[k] = load<P>(x.states + im + k * x.width);
+    });
+    for (index_t t = 0; t < x.tokens; ++t) {
+        const P u = load<P>(x.u.row(t) + c);
+        if (n == 0) unroll<2>([&](auto i) HEED_INLINE_LAMBDA { x.ahead[i].ask_for(t, c); });
+        P sum = n == 0 ? load<P>(x.through + c) * u : load<P>(x.sums + t * x.width + c);
+        unroll<K>([&](auto k) HEED_INLINE_LAMBDA {
+            const auto at = [&](const T* p, index_t part)
+                                HEED_INLINE_LAMBDA { return load<P>(p + part + k * x.width); };
+            const auto read = [&]() HEED_INLINE_LAMBDA {
+                sum = fma(at(x.c, re), h[k], sum);
+                if constexpr (Complex) sum = fma(-at(x.c, im), g[k], sum);
+            };
+            if (x.late) read();
+            if constexpr (Complex) {
+                const P real = fma(at(x.a, re), h[k], fma(-at(x.a, im), g[k], at(x.b, re) * u));
+                g[k] = fma(at(x.a, re), g[k], fma(at(x.a, im), h[k], at(x.b, im) * u));
+                h[k] = real;
+            } else {
+                h[k] = fma(at(x.a, re), h[k], at(x.b, re) * u);
+            }
+            if (!x.late) read();
+        });
+        store(x.sums + t * x.width + c, sum);
+    }
+    unroll<K>([&](auto k) HEED_INLINE_LAMBDA {
+        store(x.states + re + k * x.width, h[k]);
+        if constexpr (Complex) store(x.states + im + k * x.width, g[k]);
+    });
+}
+
+/// Operands as views; of `through` and state no data means none. Parameters: tuple of view<const S, 2>, (C, S).
+template <class A, class T, bool Complex, class Prepare, class U, class Parameters, class Y, class Through, class State>
+struct modes_call {
+    using P = pack<T, A>;
+    static constexpr auto L = static_cast<index_t>(P::size);
+    static constexpr index_t parts = Complex ? 2 : 1, most_channels = 256, most_tokens = 16;
+    static constexpr auto given = std::tuple_size_v<Parameters>;
+
+    Prepare prepare;     // packs of parameters -> packs of a, b, c, complex ones as (re, im) each
+    view<const U, 3> u;  // (B, N, C)
+    Parameters parameters;
+    view<Y, 3> y;                    // (B, N, C)
+    view<const Through, 1> through;  // d, (C)
+    view<State, 3> state;            // (sequences, C, parts S)
+    sequences order;
+    index_t S;
+    bool late, curved, adds;
+
+    template <class E>
+    channel_cut cut(E& pool) const {
+        return cut_for(pool, order.count(), y.shape[2], L, most_channels);
+    }
+    struct memory {
+        T *constants, *states, *sums, *through, *rows;
+        std::size_t size;
+        memory(carver from, index_t width, index_t S)
+            : constants(from.take<T>(std::max<index_t>(3 * parts, given) * S * width)),
+              states(from.take<T>(parts * S * width)),
+              sums(from.take<T>(most_tokens * width)),
+              through(from.take<T>(width)),
+              rows(from.take<T>(2 * most_tokens * width)),
+              size(from.used()) {}
+    };
+    template <class E>
+    std::size_t scratch_bytes(E& pool) const {
+        return static_cast<std::size_t>(pool.width()) * memory(carver(), cut(pool).widest(), S).size;
+    }
+    template <class E>
+    void run(E& pool, std::byte* scratch) const {
+        const channel_cut blocks = cut(pool);
+        const auto size = memory(carver(), blocks.widest(), S).size;
+        for_tasks(pool, order.count() * blocks.count(), [&](index_t task, index_t worker) {
+            run_block(task / blocks.count(), blocks[task % blocks.count()],
+                      memory(carver(scratch + static_cast<std::size_t>(worker) * size), blocks.widest(), S));
+        });
+    }
+
+private:
+    view<State, 2> state_of(index_t sequence) const {
+        return {state.data + sequence * state.strides[0],
+                {state.shape[1], parts * S},
+                {state.strides[1], state.strides[2]}};
+    }
+    /// The constants of a block in the place of its parameters.
+    void make_constants(const channel_block& at, const memory& m) const {
+        T* to = m.constants;
+        const index_t rows = S * at.width;
+        each_operand(parameters, [&](const auto& x) {
+            fill_rows<A>(channels_of(by_column(x), at), to, at.width);
+            to += rows;
+        });
+        for (index_t i = 0; i < rows; i += L) {
+            const auto constants = prepare([&] {
+                std::array<P, given> x;
+                for (std::size_t k = 0; k < given; ++k)
+                    x[k] = load<P>(m.constants + static_cast<index_t>(k) * rows + i);
+                return x;
+            }());
+            for (index_t k = 0; k < 3 * parts; ++k)
+                store(m.constants + k * rows + i, constants[static_cast<std::size_t>(k)]);
+        }
+    }
+    void run_states(const modes_tile<T>& x) const {
+        constexpr int K = vector_registers<A> / 2 / static_cast<int>(parts);
+        for (index_t c = 0; c < x.width; c += L) {
+            index_t n = 0;
+            for (; n + K <= x.S; n += K) run_modes<K, Complex, A>(x, c, n);
+            for (; n + 4 <= x.S && K > 4; n += 4) run_modes<4, Complex, A>(x, c, n);
+            for (; n < x.S; ++n) run_modes<1, Complex, A>(x, c, n);
+        }
+    }
+    /// Sums become outputs; where there is no state they were never begun.
+    void finish(const modes_tile<T>& x, const tile_rows<T>& to) const {
+        for (index_t t = 0; t < x.tokens; ++t)
+            for (index_t c = 0; c < x.width; c += L) {
+                const P sum =
+                    x.S == 0 ? load<P>(x.through + c) * load<P>(x.u.row(t) + c) : load<P>(x.sums + t * x.width + c);
+                store(to.row(t) + c, curved ? silu(sum) : sum);
+            }
+    }
+    void run_block(index_t sequence, const channel_block& at, const memory& m) const noexcept {
+        const index_t width = at.width, N = order.tokens(sequence).size(), rows = parts * S * width;
+        make_constants(at, m);
+        if (state.data)
+            fill_rows<A>(view<const State, 2>(channels_of(by_column(state_of(sequence)), at)), m.states, width);
+        else
+            std::fill_n(m.states, rows, T(0));
+        fill_constant<A>(through, at, m.through);
+        for (index_t t = 0; t < N; t += most_tokens) {
+            const range tokens{t, std::min(N, t + most_tokens)};
+            const auto part = [&](const auto& v) { return channels_of(slice(order.of(v, sequence), 0, tokens), at); };
+            const range next{tokens.last, std::min(N, tokens.last + most_tokens)};
+            const auto ahead = [&](const auto& v) {
+                return rows_ahead(channels_of(slice(order.of(v, sequence), 0, next), at));
+            };
+            const modes_tile<T> x{.a = m.constants,
+                                  .b = m.constants + rows,
+                                  .c = m.constants + 2 * rows,
+                                  .states = m.states,
+                                  .sums = m.sums,
+                                  .through = m.through,
+                                  .u = read_rows<A, T>(part(u), width, m.rows),
+                                  .ahead = {ahead(u), ahead(y)},
+                                  .tokens = tokens.size(),
+                                  .width = width,
+                                  .S = S,
+                                  .late = late};
+            run_states(x);
+            const auto to = write_rows<A, T>(part(y), width, m.rows + most_tokens * width, adds);
+            finish(x, to);
+            bring_rows<A>(part(y), to, width, m.sums, adds);
+        }
+        if (state.data) store_rows<A>(channels_of(by_column(state_of(sequence)), at), m.states, width);
+    }
+};
+
+/// Checks and runs: parameters are operands (C, S).
+template <class A, bool Complex, class Prepare, class U, class Parameters, class Y, class Through, class... P>
+void run_modes_over(const char* op, const Prepare& prepare, const U& u, const Parameters& parameters, const Y& y,
+                    const Through& through, bool late, bool curved, const P&... policies) {
+    const auto to = y.v;
+    const auto order = sequences::of(op, to.shape[0], to.shape[1], policies...);
+    const auto state = carried_state(policies...);
+    const index_t C = to.shape[2], S = std::get<0>(parameters).v.shape[1];
+    check_written(op, y);
+    check_shape(op, u, to.shape, y.name);
+    require_shape(S >= 0, op, std::get<0>(parameters).name, " has ", S, " states");
+    each_operand(parameters, [&](const auto& x) { check_shape(op, x, {C, S}, y.name); });
+    each_operand(through, [&](const auto& d) { check_given(op, d, {C}, y.name); });
+    each_operand(state, [&](const auto& s) {
+        check_written(op, s);
+        check_shape(op, s, {order.count(), C, Complex ? 2 * S : S}, "the scan");
+    });
+    check_apart_from_all(op, std::tuple_cat(std::tuple(u), parameters, through), std::tuple_cat(std::tuple(y), state));
+    using T = accumulator_of<std::tuple<U, Y>, Parameters, Through, decltype(state)>;
+    const auto d = view_or_none<const float, 1>(through);
+    const auto carried = view_or_none<T, 3>(state);
+    const modes_call<A, T, Complex, Prepare, typename U::element, decltype(views_of(parameters)), typename Y::element,
+                     typename decltype(d)::value_type, typename decltype(carried)::value_type>
+        call{prepare,
+             u.v,
+             views_of(parameters),
+             to,
+             d,
+             carried,
+             order,
+             S,
+             late,
+             curved,
+             (... || std::is_same_v<P, adding>)};
+    in_scratch(
+        op, [&](auto& pool) { return call.scratch_bytes(pool); },
+        [&](auto& pool, std::byte* memory) { call.run(pool, memory); }, policies...);
+}
+
+}  // namespace heed::inline HEED_ABI::detail

@@ -1,0 +1,210 @@
+// One scan: operands and cut, and the loops over sequences, blocks of channels, tiles of tokens, tokens and packs.
+//
+//   for each task (sequence, block of channels)           run: cut by shape
+//     for each tile of tokens, in order                   walk: rows where they lie, or by way of scratch
+//       for each token, for each pack of channels         advance (scan_cell.hpp): leaf, act, read
+// Segments: the product of each, the states between them, then as above from those.
+#pragma once
+
+#include "../policy/scan_policies.hpp"
+#include "scan_cell.hpp"
+#include "scratch.hpp"
+
+namespace heed::inline HEED_ABI::detail {
+
+template <class A, class T, class Cell, class In, class Constants, class Out, class State>
+struct scan_call {
+    using M = typename Cell::carried;
+    using P = pack<T, A>;
+    using tile = scan_tile<T, Cell>;
+    static constexpr auto L = static_cast<index_t>(P::size);
+    static constexpr index_t most_channels = 4096;
+
+    Cell cell;
+    In in;                 // tuple of view<const S, 3>, (B, N, C)
+    Constants constants;   // tuple of view<const S, 1>, (C)
+    Out out;               // tuple of view<S, 3>, (B, N, C)
+    view<State, 3> state;  // (sequences, C, states), or no data
+    sequences order;
+    index_t segment;  // tokens of a segment; 0: the sequence is one
+    bool adds;
+
+    /// A task: a segment of a sequence in a block of channels.
+    struct place {
+        index_t sequence;
+        range tokens;
+        bool first, last;  // of its sequence
+        channel_block block;
+        T* joint;  // (elements or states, width): the product of the segment, then the state before it
+    };
+    /// What a worker works in.
+    struct memory {
+        T *constants, *state, *tiles;
+        memory(carver from, index_t width)
+            : constants(from.take<T>(Cell::constants * width)),
+              state(from.take<T>(joint_rows * width)),
+              tiles(from.take<T>((Cell::inputs + Cell::outputs + 1) * tile_room(width))) {
+            size = from.used();
+        }
+        std::size_t size;
+    };
+    static constexpr int joint_rows = std::max(M::states, M::elements);
+
+    template <class E>
+    channel_cut cut(E& pool) const {
+        return cut_for(pool, order.count(), std::get<0>(out).shape[2], L, most_channels);
+    }
+    index_t segments() const { return segment ? std::max<index_t>(1, ceil_div(order.longest(), segment)) : 1; }
+    index_t joints(const channel_cut& blocks) const {
+        return segment ? order.count() * segments() * blocks.count() * joint_rows * blocks.widest() : 0;
+    }
+
+    template <class E>
+    std::size_t scratch_bytes(E& pool) const {
+        const channel_cut blocks = cut(pool);
+        if (blocks.widest() == 0) return 0;
+        carver all;
+        all.take<T>(joints(blocks));
+        return all.used() + static_cast<std::size_t>(pool.width()) * memory(carver(), blocks.widest()).size;
+    }
+
+    template <class E>
+    void run(E& pool, std::byte* scratch) const {
+        const channel_cut blocks = cut(pool);
+        const index_t width = blocks.widest(), tasks = order.count() * segments() * blocks.count();
+        if (width == 0 || tasks == 0) return;
+        carver all(scratch);
+        T* const joint = all.take<T>(joints(blocks));
+        const auto own = [&, base = scratch + all.used()](index_t worker) {
+            return memory(carver(base + static_cast<std::size_t>(worker) * memory(carver(), width).size), width);
+        };
+        const auto at = [&](index_t task) {
+            const index_t block = task % blocks.count(), part = task / blocks.count() % segments();
+            return task_at(task / blocks.count() / segments(), part, blocks[block], joint + task * joint_rows * width);
+        };
+        if (segment) {
+            for_tasks(pool, tasks, [&](index_t task, index_t worker) { multiply(at(task), own(worker)); });
+            for_tasks(pool, order.count() * blocks.count(), [&](index_t task, index_t worker) {
+                const index_t sequence = task / blocks.count(), block = task % blocks.count();
+                const auto of = [&](index_t part) {
+                    return at((sequence * segments() + part) * blocks.count() + block);
+                };
+                join(of, own(worker));
+            });
+        }
+        for_tasks(pool, tasks, [&](index_t task, index_t worker) { write(at(task), own(worker)); });
+    }
+
+private:
+    place task_at(index_t sequence, index_t part, const channel_block& block, T* joint) const {
+        const index_t n = order.tokens(sequence).size(), length = segment ? segment : n;
+        const range tokens{std::min(n, part * length), std::min(n, (part + 1) * length)};
+        return {sequence, tokens, part == 0, tokens.last == n && (part == 0 || !tokens.empty()), block, joint};
+    }
+
+    /// The product of a segment's elements.
+    void multiply(const place& at, const memory& m) const {
+        prepare(at, m);
+        each_pack(at, [&](index_t c) {
+            numbers<P, M::elements> e;
+            M::identity(e);
+            store_all(at.joint + c, at.block.width, e);
+        });
+        walk<false>(at, m, [&](const tile& x) { gather<A>(cell, x, m.constants, at.joint); });
+    }
+    /// Products become the states before their segments.
+    template <class Of>
+    void join(const Of& of, const memory& m) const {
+        begin(of(0), m);
+        for (index_t part = 0; part < segments(); ++part) {
+            const place at = of(part);
+            each_pack(at, [&](index_t c) {
+                const auto e = load_all<P, M::elements>(at.joint + c, at.block.width);
+                auto s = load_all<P, M::states>(m.state + c, at.block.width);
+                store_all(at.joint + c, at.block.width, s);
+                M::act(s, e);
+                store_all(m.state + c, at.block.width, s);
+            });
+        }
+    }
+    void write(const place& at, const memory& m) const {
+        prepare(at, m);
+        if (segment)
+            std::copy_n(at.joint, M::states * at.block.width, m.state);
+        else
+            begin(at, m);
+        walk<true>(at, m, [&](const tile& x) { advance<A>(cell, x, m.constants, m.state); });
+        if (at.last && state.data) store_rows<A>(carried(at), m.state, at.block.width);
+    }
+
+    /// The carried state of a place, (states, channels).
+    view<State, 2> carried(const place& at) const {
+        return {state.data + at.sequence * state.strides[0] + at.block.first * state.strides[1],
+                {M::states, at.block.channels},
+                {state.strides[2], state.strides[1]}};
+    }
+    void begin(const place& at, const memory& m) const {
+        if (state.data) return fill_rows<A>(view<const State, 2>(carried(at)), m.state, at.block.width);
+        each_pack(at, [&](index_t c) {
+            numbers<P, M::states> s;
+            M::start(s);
+            store_all(m.state + c, at.block.width, s);
+        });
+    }
+    void prepare(const place& at, const memory& m) const {
+        T* to = m.constants;
+        const auto fill = [&](const auto& x) {
+            fill_constant<A>(x, at.block, to);
+            to += at.block.width;
+        };
+        std::apply([&](const auto&... x) { (fill(x), ...); }, constants);
+        each_pack(at, [&](index_t c) {
+            auto k = load_all<P, Cell::constants>(m.constants + c, at.block.width);
+            cell.prepare(k);
+            store_all(m.constants + c, at.block.width, k);
+        });
+    }
+    template <class F>
+    static void each_pack(const place& at, const F& f) {
+        for (index_t c = 0; c < at.block.width; c += L) f(c);
+    }
+
+    /// Calls body(tile) for the tiles of a place, and brings what it writes to the outputs.
+    template <bool Writes, class Body>
+    void walk(const place& at, const memory& m, const Body& body) const {
+        const index_t most = tile_tokens(at.block.width);
+        for (index_t t = at.tokens.first; t < at.tokens.last; t += most) {
+            const range tokens{t, std::min(at.tokens.last, t + most)};
+            const auto part = [&](const auto& x) {
+                return channels_of(slice(order.of(x, at.sequence), 0, tokens), at.block);
+            };
+            tile x;
+            x.tokens = tokens.size();
+            x.width = at.block.width;
+            T* free = m.tiles;
+            const auto next = [&] { return std::exchange(free, free + tile_room(at.block.width)); };
+            const auto each = [](const auto& tuple, const auto& f) {
+                std::apply(
+                    [&](const auto&... v) {
+                        std::size_t i = 0;
+                        (f(v, i++), ...);
+                    },
+                    tuple);
+            };
+            each(in, [&](const auto& v, std::size_t i) { x.in[i] = read_rows<A, T>(part(v), x.width, next()); });
+            if constexpr (!Writes) {
+                body(x);
+            } else {
+                each(out, [&](const auto& v, std::size_t i) {
+                    x.out[i] = write_rows<A, T>(part(v), x.width, next(), adds);
+                });
+                body(x);
+                T* const spare = next();
+                each(out,
+                     [&](const auto& v, std::size_t i) { bring_rows<A>(part(v), x.out[i], x.width, spare, adds); });
+            }
+        }
+    }
+};
+
+}  // namespace heed::inline HEED_ABI::detail

@@ -1,0 +1,228 @@
+// The loops of the selective scan: many states a channel, whose decay and drive are made at every token.
+//
+//   for each task (sequence, group, block of channels)         selective_call::run
+//     for each tile of tokens, in order                        selective_call::scan_block
+//       steps d and drives d u of the tile                     drive
+//       for each pack of channels, for K states in registers   selective_modes
+//         for each token: h_n = 2^(d A_n log2 e) h_n + B_n d u, y += C_n h_n
+//       y + D u, times silu(z)                                 finish
+#pragma once
+
+#include "../simd/gates.hpp"
+#include "scan_operands.hpp"
+#include "scan_tile.hpp"
+#include "scratch.hpp"
+#include "sequences.hpp"
+
+namespace heed::inline HEED_ABI::detail {
+
+/// A tile of a block of channels; rows of tokens and of states lie `width` apart.
+template <class T>
+struct selective_tile {
+    T *steps, *drives, *sums;           // (tokens, width)
+    T *decays, *states;                 // (S, width); decays times log2 e
+    const T *bias, *skip;               // (width)
+    tile_rows<const T> u, delta, gate;  // (tokens, width)
+    tile_rows<const T> in, out;         // B, C: (tokens, S)
+    std::array<rows_ahead, 4> ahead;    // of u, delta, y, gate
+    index_t tokens, width, S;
+};
+
+/// Steps, drives, and sums that start at 0.
+template <class A, class T>
+HEED_NOINLINE void drive(const selective_tile<T>& x, bool positive_steps) noexcept {
+    using P = pack<T, A>;
+    for (index_t t = 0; t < x.tokens; ++t)
+        for (index_t c = 0; c < x.width; c += P::size) {
+            const index_t at = t * x.width + c;
+            P step = load<P>(x.delta.row(t) + c) + load<P>(x.bias + c);
+            if (positive_steps) step = softplus(step);
+            store(x.steps + at, step);
+            store(x.drives + at, step * load<P>(x.u.row(t) + c));
+            store(x.sums + at, P(0));
+        }
+}
+
+/// States n, ..., n + K - 1 of the pack of channels c through a tile.
+template <int K, class A, class T>
+HEED_NOINLINE void selective_modes(const selective_tile<T>& x, index_t c, index_t n) noexcept {
+    using P = pack<T, A>;
+    T* const states = x.states + n * x.width + c;
+    const T* const decays = x.decays + n * x.width + c;
+    P h[K];
+    unroll<K>([&](auto k) HEED_INLINE_LAMBDA { h[k] = load<P>(states + k * x.width); });
+    for (index_t t = 0; t < x.tokens; ++t) {
+        const index_t at = t * x.width + c;
+        const P step = load<P>(x.steps + at), drive = load<P>(x.drives + at);
+        const T *const in = x.in.row(t) + n, *const out = x.out.row(t) + n;
+        P sum = load<P>(x.sums + at);
+        if (n == 0) unroll<4>([&](auto i) HEED_INLINE_LAMBDA { x.ahead[i].ask_for(t, c); });
+        unroll<K>([&](auto k) HEED_INLINE_LAMBDA {
+            h[k] = fma(exp2(step * load<P>(decays + k * x.width)), h[k], drive * P(in[k]));
+            sum = fma(h[k], P(out[k]), sum);
+        });
+        store(x.sums + at, sum);
+    }
+    unroll<K>([&](auto k) HEED_INLINE_LAMBDA { store(states + k * x.width, h[k]); });
+}
+
+/// All states: as many at once as half the registers hold, then 4, then one.
+template <class A, class T>
+void selective_states(const selective_tile<T>& x) noexcept {
+    constexpr int K = vector_registers<A> / 2;
+    for (index_t c = 0; c < x.width; c += lanes<T, A>) {
+        index_t n = 0;
+        for (; n + K <= x.S; n += K) selective_modes<K, A>(x, c, n);
+        for (; n + 4 <= x.S; n += 4) selective_modes<4, A>(x, c, n);
+        for (; n < x.S; ++n) selective_modes<1, A>(x, c, n);
+    }
+}
+
+/// y = (sum + D u) silu(z).
+template <class A, class T>
+HEED_NOINLINE void finish(const selective_tile<T>& x, const tile_rows<T>& y) noexcept {
+    using P = pack<T, A>;
+    for (index_t t = 0; t < x.tokens; ++t)
+        for (index_t c = 0; c < x.width; c += P::size) {
+            P sum = load<P>(x.sums + t * x.width + c);
+            if (x.skip) sum = fma(load<P>(x.skip + c), load<P>(x.u.row(t) + c), sum);
+            if (x.gate.data) sum *= silu(load<P>(x.gate.row(t) + c));
+            store(y.row(t) + c, sum);
+        }
+}
+
+/// Operands as views; of those that may be left out, bias, skip, gate and state, no data means so.
+template <class A, class T, class U, class Delta, class Decay, class In, class Out, class Y, class Bias, class Skip,
+          class Gate, class State>
+struct selective_call {
+    static constexpr auto L = static_cast<index_t>(lanes<T, A>);
+    static constexpr index_t most_channels = 256,
+                             most_tokens = 16;  // the tile and the next one fit a first-level cache
+
+    view<const U, 3> u;
+    view<const Delta, 3> delta;  // (B, N, C)
+    view<const Decay, 2> decay;  // (C, S)
+    view<const In, 4> in;        // (B, N, G, S)
+    view<const Out, 4> out;      // (B, N, G, S)
+    view<Y, 3> y;                // (B, N, C)
+    view<const Bias, 1> bias;    // (C)
+    view<const Skip, 1> skip;    // (C)
+    view<const Gate, 3> gate;    // (B, N, C)
+    view<State, 3> state;        // (sequences, C, S)
+    sequences order;
+    bool positive_steps, adds;
+
+    index_t S() const { return decay.shape[1]; }
+    index_t groups() const { return in.shape[2]; }
+    channel_cut cut() const { return {groups() ? y.shape[2] / groups() : 0, L, 1, most_channels}; }
+
+    struct memory {
+        T *steps, *drives, *sums, *decays, *states, *constants, *rows, *numbers;
+        std::size_t size;
+        memory(carver from, index_t width, index_t S)
+            : steps(from.take<T>(most_tokens * width)),
+              drives(from.take<T>(most_tokens * width)),
+              sums(from.take<T>(most_tokens * width)),
+              decays(from.take<T>(S * width)),
+              states(from.take<T>(S * width)),
+              constants(from.take<T>(2 * width)),
+              rows(from.take<T>(4 * most_tokens * width)),
+              numbers(from.take<T>(2 * most_tokens * S)),
+              size(from.used()) {}
+    };
+
+    template <class E>
+    std::size_t scratch_bytes(E& pool) const {
+        return static_cast<std::size_t>(pool.width()) * memory(carver(), cut().widest(), S()).size;
+    }
+
+    template <class E>
+    void run(E& pool, std::byte* scratch) const {
+        const channel_cut blocks = cut();
+        const index_t per_group = blocks.count(), width = blocks.widest();
+        const auto size = memory(carver(), width, S()).size;
+        for_tasks(pool, order.count() * groups() * per_group, [&](index_t task, index_t worker) {
+            const index_t group = task / per_group % groups();
+            channel_block block = blocks[task % per_group];
+            block.first += group * blocks.C;
+            const memory own(carver(scratch + static_cast<std::size_t>(worker) * size), width, S());
+            scan_block(task / per_group / groups(), group, block, own);
+        });
+    }
+
+private:
+    view<State, 2> state_of(index_t sequence) const {
+        return {state.data + sequence * state.strides[0], {state.shape[1], S()}, {state.strides[1], state.strides[2]}};
+    }
+
+    void scan_block(index_t sequence, index_t group, const channel_block& at, const memory& m) const noexcept {
+        using P = pack<T, A>;
+        const index_t width = at.width, N = order.tokens(sequence).size(), tile = most_tokens * width;
+        fill_rows<A>(channels_of(by_column(decay), at), m.decays, width);
+        for (index_t i = 0; i < S() * width; i += L) store(m.decays + i, load<P>(m.decays + i) * P(log2_e<T>));
+        if (state.data)
+            fill_rows<A>(view<const State, 2>(channels_of(by_column(state_of(sequence)), at)), m.states, width);
+        else
+            std::fill_n(m.states, S() * width, T(0));
+        fill_constant<A>(bias, at, m.constants);
+        fill_constant<A>(skip, at, m.constants + width);
+
+        for (index_t t = 0; t < N; t += most_tokens) {
+            const range tokens{t, std::min(N, t + most_tokens)};
+            const auto part = [&](const auto& x) { return channels_of(slice(order.of(x, sequence), 0, tokens), at); };
+            const auto rows = [&](const auto& x, index_t i) {
+                return read_rows<A, T>(part(x), width, m.rows + i * tile);
+            };
+            const auto shared = [&](const auto& x, T* scratch) {
+                const auto all = slice(order.of(x, sequence), 0, tokens);  // (tokens, G, S)
+                using X = std::remove_reference_t<decltype(*all.data)>;
+                return read_numbers<A, T>(
+                    view<X, 2>{
+                        all.data + group * all.strides[1], {tokens.size(), S()}, {all.strides[0], all.strides[2]}},
+                    scratch);
+            };
+            selective_tile<T> x{.steps = m.steps,
+                                .drives = m.drives,
+                                .sums = m.sums,
+                                .decays = m.decays,
+                                .states = m.states,
+                                .bias = m.constants,
+                                .skip = skip.data ? m.constants + width : nullptr,
+                                .u = rows(u, 0),
+                                .delta = rows(delta, 1),
+                                .gate = {},
+                                .in = shared(in, m.numbers),
+                                .out = shared(out, m.numbers + most_tokens * S()),
+                                .ahead = {},
+                                .tokens = tokens.size(),
+                                .width = width,
+                                .S = S()};
+            if (gate.data) x.gate = rows(gate, 2);
+            const range next{tokens.last, std::min(N, tokens.last + most_tokens)};
+            const auto ahead = [&](const auto& v) {
+                return rows_ahead(channels_of(slice(order.of(v, sequence), 0, next), at));
+            };
+            x.ahead = {ahead(u), ahead(delta), ahead(y), gate.data ? ahead(gate) : rows_ahead()};
+            drive<A>(x, positive_steps);
+            selective_states<A>(x);
+            const auto to = part(y);
+            const auto y_rows = write_rows<A, T>(to, width, m.rows + 3 * tile, adds);
+            finish<A>(x, y_rows);
+            bring_rows<A>(to, y_rows, width, m.sums, adds);
+        }
+        if (state.data) store_rows<A>(channels_of(by_column(state_of(sequence)), at), m.states, width);
+    }
+};
+
+/// Names the element types of a call; the arguments are its members.
+template <class A, class T, class U, class Delta, class Decay, class In, class Out, class Y, class Bias, class Skip,
+          class Gate, class State>
+auto selective_call_of(view<const U, 3> u, view<const Delta, 3> delta, view<const Decay, 2> decay, view<const In, 4> in,
+                       view<const Out, 4> out, view<Y, 3> y, view<const Bias, 1> bias, view<const Skip, 1> skip,
+                       view<const Gate, 3> gate, view<State, 3> state, const sequences& order, bool positive_steps,
+                       bool adds) {
+    return selective_call<A, T, U, Delta, Decay, In, Out, Y, Bias, Skip, Gate, State>{
+        u, delta, decay, in, out, y, bias, skip, gate, state, order, positive_steps, adds};
+}
+
+}  // namespace heed::inline HEED_ABI::detail

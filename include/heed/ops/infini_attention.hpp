@@ -1,0 +1,128 @@
+// Infini-attention: softmax within a segment, and a compressive memory of all segments before [108].
+//
+//   o = g phi(q)^T S / phi(q).z + (1 - g) softmax(q.k / sqrt D) v     g = sigmoid(gate_h), phi = 1 + elu; 0 where z is
+//   after a segment:  S += sum_t phi(k_t) w_t^T,  z += sum_t phi(k_t)     w = v, or v - phi(k)^T S / phi(k).z (delta)
+// with S and z of before the segment. z grows by delta segments too, so keys that come again halve what they recall.
+// Cost: N C (D + E) flops of attention, 4 N D E of memory (delta 6). Munkhdalai et al., arXiv:2404.07143.
+#pragma once
+
+#include <cmath>
+#include <span>
+#include <vector>
+
+#include "../engine/attention.hpp"
+#include "../engine/recurrence.hpp"
+#include "../policy/mask_position.hpp"
+
+namespace heed::inline HEED_ABI {
+
+/// What a segment writes: its values, or what the memory does not yet recall of them.
+enum class infini_update { linear, delta };
+
+/// The memory of B sequences, a state of D rows and E columns for each of H heads of keys; T sums, as in state<T>.
+template <class T>
+class infini_memory {
+public:
+    infini_memory(index_t B, index_t H, index_t D, index_t E) : state_(B, H, D, E) {}
+
+    const state<T>& held() const { return state_; }
+
+    /// q phi-read from the memory: q (B, Hq, N, D), o (B, Hq, N, E); 0 as long as nothing was folded in.
+    template <class A = default_arch, class Q, class O, class... P>
+    void recall(const Q& q, O&& o, const P&... policies) const {
+        heed::recall<A>(state_, q, o, elu_plus_one{}, sum_of_keys{}, policies...);
+    }
+    /// A whole segment goes into the memory: k (B, H, C, D), v (B, H, C, E). Delta takes a copy of v in T.
+    template <class A = default_arch, class K, class V, class... P>
+    void fold(const K& k, const V& v, infini_update by = infini_update::linear, const P&... policies) {
+        const auto keys = as_view(k);
+        const auto values = as_view(v);
+        if (by == infini_update::linear) {
+            absorb<A>(state_, keys, values, elu_plus_one{}, sum_of_keys{}, policies...);
+            return;
+        }
+        std::vector<T> memory(static_cast<std::size_t>(values.size()));
+        const view<T> news{memory.data(), values.shape, dense_strides(values.shape)};
+        recall<A>(keys, news, policies...);
+        const auto [B, H, C, E] = values.shape;
+        for (index_t b = 0; b < B; ++b)
+            for (index_t h = 0; h < H; ++h)
+                for (index_t n = 0; n < C; ++n)
+                    for (index_t e = 0; e < E; ++e)
+                        news(b, h, n, e) = static_cast<T>(values(b, h, n, e)) - news(b, h, n, e);
+        absorb<A>(state_, keys, news, elu_plus_one{}, sum_of_keys{}, policies...);
+    }
+
+private:
+    state<T> state_;
+};
+
+namespace detail {
+
+/// o = g recalled + (1 - g) local, local being o itself or a copy in T.
+template <class T, class O, class S>
+void gate_memory(const view<T>& recalled, const view<T>& local, const view<O>& o, std::span<const S> gate) {
+    const auto [B, H, N, E] = o.shape;
+    for (index_t h = 0; h < H; ++h) {
+        const T x = static_cast<T>(gate[static_cast<std::size_t>(h)]);
+        const T g = x < 0 ? std::exp(x) / (1 + std::exp(x)) : 1 / (1 + std::exp(-x));
+        const T rest = x < 0 ? 1 / (1 + std::exp(x)) : std::exp(-x) / (1 + std::exp(-x));
+        for (index_t b = 0; b < B; ++b)
+            for (index_t n = 0; n < N; ++n)
+                for (index_t e = 0; e < E; ++e)
+                    o(b, h, n, e) = static_cast<O>(g * recalled(b, h, n, e) + rest * local(b, h, n, e));
+    }
+}
+
+template <class T, class Gate, class O>
+void check_infini(const char* op, const infini_memory<T>& memory, const Gate& gate, const view<O>& o) {
+    require_shape(static_cast<index_t>(gate.size()) == o.shape[1], op, "there are ", gate.size(), " gates, o has ",
+                  o.shape[1], " heads");
+    require_shape(memory.held().shape()[3] == o.shape[3], op, "the memory has ", memory.held().shape()[3],
+                  " columns, o has width ", o.shape[3]);
+}
+
+}  // namespace detail
+
+/// The open segment: q (B, Hq, N, D) are the last N <= M tokens of k (B, H, M, D) and v (B, H, M, E), which are not in
+/// the memory yet; o (B, Hq, N, E); gate: a logit for each head of q. A step of decoding has N 1; when M reaches the
+/// length of a segment, memory.fold(k, v) closes it. Policies: on. Memory beside: two outputs of T. Throws before o is
+/// touched.
+template <class A = default_arch, class T, class Q, class K, class V, class O, class Gate, class... P>
+void infini_segment(const infini_memory<T>& memory, const Q& q, const K& k, const V& v, O&& o, const Gate& gate,
+                    const P&... policies) {
+    const auto out = as_view(o);
+    const std::span<const typename Gate::value_type> gates(gate);
+    detail::check_infini("infini_segment", memory, gates, out);
+    const auto size = static_cast<std::size_t>(out.size());
+    std::vector<T> first(size), second(size);
+    const view<T> recalled{first.data(), out.shape, dense_strides(out.shape)},
+        local{second.data(), out.shape, recalled.strides};
+    memory.template recall<A>(q, recalled, policies...);
+    attention<A>(q, k, v, local, causal{}, policies...);
+    detail::gate_memory(recalled, local, out, gates);
+}
+
+/// All tokens of q, k, v (as above, N tokens each) in segments of C, the last perhaps shorter, from the memory, which
+/// holds all of them afterwards.
+template <class A = default_arch, class T, class Q, class K, class V, class O, class Gate, class... P>
+void infini_attention(infini_memory<T>& memory, const Q& q, const K& k, const V& v, O&& o, index_t C, const Gate& gate,
+                      infini_update by = infini_update::linear, const P&... policies) {
+    static constexpr const char* op = "infini_attention";
+    const auto queries = as_view(q);
+    const auto keys = as_view(k);
+    const auto values = as_view(v);
+    const auto out = as_view(o);
+    require_argument(C >= 1, op, "segments have ", C, " tokens, the least is 1");
+    detail::check_infini(op, memory, gate, out);
+    require_shape(out.shape[1] == queries.shape[1], op, "o has ", out.shape[1], " heads, q has ", queries.shape[1]);
+    detail::with_recurrence<A>(op, queries, keys, values, out, [](const auto&) {});  // checks the shapes
+    detail::check_state(op, &memory.held(), {queries.shape[0], keys.shape[1], 0, 0, values.shape[3]}, keys.shape[3]);
+    for (index_t first = 0, N = queries.shape[2]; first < N; first += C) {
+        const auto segment = [&](const auto& x) { return slice(x, 2, {first, std::min(first + C, N)}); };
+        infini_segment<A>(memory, segment(queries), segment(keys), segment(values), segment(out), gate, policies...);
+        memory.template fold<A>(segment(keys), segment(values), by, policies...);
+    }
+}
+
+}  // namespace heed::inline HEED_ABI

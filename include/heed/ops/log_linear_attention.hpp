@@ -1,0 +1,262 @@
+// Log-linear attention: a prefix is cut into O(log N) stretches, each with a state and a weight of its own [85].
+//
+//   o_t = sum_l scale_t[l] q_t^T S_l     S_0 the token itself, S_l (l > 0) 2^(l-1) tokens: a Fenwick tree, bits of t
+//   each S_l as in recurrence: decays of heads or tokens (Mamba-2), and with them the delta rule (Gated DeltaNet)
+// No scale, no normaliser. Blocks of C tokens begin at multiples of their length, so C changes roundings only.
+// Cost a token: D E (2 + log2(N / C)) + C (D + E) flops (delta: 3 D E log2(N / C)); memory: log2(N) states.
+// Guo et al., arXiv:2506.04761.
+#pragma once
+
+#include <vector>
+
+#include "../engine/recurrence.hpp"
+#include "../policy/score.hpp"
+#include "../policy/token_views.hpp"
+#include "../tile/level_block.hpp"
+
+namespace heed::inline HEED_ABI {
+
+/// The stretches of B sequences so far, for H heads of D rows and E columns: one of 2^b tokens for each set bit b of
+/// their number.
+template <class T>
+class log_linear_state {
+public:
+    log_linear_state(index_t B, index_t H, index_t D, index_t E) : shape_{B, H, D, E} {
+        for (index_t extent : shape_) require_shape(extent >= 0, "log_linear_state", "extent ", extent, " is negative");
+    }
+    const extents<4>& shape() const { return shape_; }
+    index_t tokens() const { return tokens_; }
+    bool holds(index_t bit) const { return tokens_ >> bit & 1; }
+    /// The stretch of 2^bit tokens; holds(bit).
+    state<T>& stretch(index_t bit) { return stretches_[static_cast<std::size_t>(bit)]; }
+
+    /// The next 2^bit tokens, a multiple of which went before: equal stretches become one.
+    void append(state<T>&& last, index_t bit) {
+        index_t at = bit;
+        for (; holds(at); ++at) add(last, stretch(at));
+        if (static_cast<index_t>(stretches_.size()) <= at) stretches_.resize(static_cast<std::size_t>(at) + 1);
+        stretch(at) = std::move(last);
+        tokens_ += index_t(1) << bit;
+    }
+
+private:
+    static void add(state<T>& to, const state<T>& from) {
+        const auto [B, H, D, E] = to.shape();
+        for (index_t b = 0; b < B; ++b)
+            for (index_t h = 0; h < H; ++h)
+                for (index_t d = 0; d < D; ++d) {
+                    T* const x = &to.values()(b, h, d, 0);
+                    const T* const y = &from.values()(b, h, d, 0);
+                    for (index_t e = 0; e < E; ++e) x[e] += y[e];
+                }
+    }
+    extents<4> shape_;
+    index_t tokens_ = 0;
+    std::vector<state<T>> stretches_;
+};
+
+namespace detail {
+
+template <class X>
+inline constexpr bool is_log_linear_state = false;
+template <class T>
+inline constexpr bool is_log_linear_state<log_linear_state<T>> = true;
+
+/// A call over its operands; blocks of tokens one after the other.
+template <class A, class T, class Q, class K, class V, class O, class S, class Decay, class Update, class Context>
+struct log_linear_call {
+    static constexpr bool delta = Update::kind == update_kind::delta;
+    static constexpr const char* op = "log_linear_attention";
+    view<const Q> q;
+    view<const K> k;
+    view<const V> v;
+    view<const S> scales;
+    view<O> o;
+    Decay decay;
+    Update update;
+    Context context;
+
+    index_t B() const { return o.shape[0]; }
+    index_t H() const { return o.shape[1]; }
+    index_t N() const { return o.shape[2]; }
+    index_t D() const { return q.shape[3]; }
+    index_t E() const { return o.shape[3]; }
+
+    void check(const log_linear_state<T>& s, index_t C) const {
+        with_recurrence<A>(
+            op, q, k, v, o, [](const auto&) {}, decay, update);
+        const index_t heads = std::max(k.shape[1], v.shape[1]);
+        require_shape(H() == heads, op, "q has ", q.shape[1], " heads, the states are of ", heads);
+        require_shape(s.shape() == extents<4>{B(), H(), D(), E()}, op, "the state is of (", s.shape()[0], ", ",
+                      s.shape()[1], ", ", s.shape()[2], ", ", s.shape()[3], "), the call of (", B(), ", ", H(), ", ",
+                      D(), ", ", E(), ")");
+        const auto last = static_cast<std::size_t>(std::max<index_t>(s.tokens() + N() - 1, 0));
+        const index_t levels = static_cast<index_t>(std::bit_width(last)) + 1;
+        for (std::size_t axis = 0; axis < 3; ++axis)
+            require_shape(scales.shape[axis] == o.shape[axis], op, "the scales have extent ", scales.shape[axis],
+                          " on axis ", axis, ", o has ", o.shape[axis]);
+        require_shape(N() == 0 || scales.shape[3] >= levels, op, "there are ", scales.shape[3],
+                      " scales a token, token ", last, " has ", levels, " levels");
+        require_argument(C >= 1 && std::has_single_bit(static_cast<std::size_t>(C)), op, "blocks of ", C,
+                         " tokens, it must be a power of two");
+    }
+
+    void run(log_linear_state<T>& s, index_t C) const {
+        const index_t column = round_up(E(), level_block<A, T>::unit), longest = std::min(C, std::max<index_t>(N(), 1));
+        const auto size = static_cast<std::size_t>(B() * H() * longest * column);
+        std::vector<T> sums(size), parts(size);
+        for (index_t t = 0; t < N();) {
+            const auto at = static_cast<std::size_t>(s.tokens()), left = static_cast<std::size_t>(N() - t);
+            index_t n = std::min(C, static_cast<index_t>(std::bit_floor(left)));
+            if (at > 0) n = std::min(n, index_t(1) << std::countr_zero(at));
+            const extents<4> shape{B(), H(), n, E()}, strides{H() * n * column, n * column, column, 1};
+            block(s, {t, t + n}, {sums.data(), shape, strides}, {parts.data(), shape, strides});
+            t += n;
+        }
+    }
+
+private:
+    template <class X>
+    static X cut(const X& x, range tokens) {
+        return slice(x, 2, tokens);
+    }
+    void block(log_linear_state<T>& s, range tokens, const view<T>& sum, const view<T>& part) const {
+        meet_own(tokens, sum);
+        const auto gates = at_tokens(decay, tokens);
+        const auto beta = at_tokens(update, tokens);
+        for (index_t bit = 0; s.tokens() >> bit > 0; ++bit) {
+            if (!s.holds(bit)) continue;
+            state<T>& held = s.stretch(bit);
+            if constexpr (delta) {  // the tokens write nothing, but erase and decay
+                const T zero = 0;
+                const view<const T> nothing{&zero, part.shape, {}};
+                recurrence<A>(cut(q, tokens), cut(k, tokens), nothing, part, held, gates, beta, scale{1}, context);
+            } else {
+                recall<A>(held, cut(q, tokens), part, scale{1}, context);
+            }
+            add_level(tokens, bit + 1, sum, part, held);
+        }
+        const index_t bits = std::countr_zero(static_cast<std::size_t>(tokens.size()));
+        state<T> own(B(), H(), D(), E());
+        absorb<A>(own, cut(k, tokens), cut(v, tokens), gates, beta, context);
+        s.append(std::move(own), bits);
+        for (index_t b = 0; b < B(); ++b)
+            for (index_t h = 0; h < H(); ++h)
+                for (index_t n = 0; n < tokens.size(); ++n)
+                    narrow_row<A>(&sum(b, h, n, 0), E(), &o(b, h, tokens.first + n, 0), o.strides[3]);
+    }
+
+    /// Decays of a block's tokens, as factors; to holds whole packs.
+    void factors(index_t b, index_t h, range tokens, T* to) const {
+        std::fill_n(to, tokens.size(), T(1));
+        decay.template load<A>(token_walk{b, tokens.first, 1, tokens.size()}, h, H(), to, 0);
+    }
+    auto scales_at(index_t b, index_t h, index_t token) const {
+        return [this, b, h, token](index_t level) { return static_cast<T>(scales(b, h, token, level)); };
+    }
+
+    /// sum = what the tokens of a block make of each other.
+    void meet_own(range tokens, const view<T>& sum) const {
+        const index_t n = tokens.size();
+        carver count;
+        level_block<A, T>(count, n, D(), E(), delta);
+        const auto crew = static_cast<std::size_t>(workers(*context.pool, B() * H()));
+        with_scratch(op, calling_thread{}, count.used() * crew, [&](std::byte* memory) {
+            for_tasks(*context.pool, B() * H(), [&](index_t task, index_t worker) {
+                const index_t b = task / H(), h = task % H();
+                carver from(memory + static_cast<std::size_t>(worker) * count.used());
+                const level_block<A, T> own(from, n, D(), E(), delta);
+                const auto load = [&](const auto& x, T* to, index_t width) {
+                    for (index_t i = 0; i < n; ++i, to += width) {
+                        load_row<A>(x, b, serving(h, H(), x.shape[1]), tokens.first + i, to);
+                        std::fill(to + x.shape[3], to + width, T(0));
+                    }
+                };
+                load(q, own.q, own.row()), load(k, own.k, own.row()), load(v, own.v, own.column());
+                factors(b, h, tokens, own.a);
+                if constexpr (delta)
+                    load_numbers(update.beta, {b, tokens.first, 1, n}, serving(h, H(), update.beta.shape[1]), own.beta);
+                own.run(
+                    n, delta, [&](index_t i) { return scales_at(b, h, tokens.first + i); }, &sum(b, h, 0, 0),
+                    sum.strides[2]);
+            });
+        });
+    }
+    /// sum += scale[level] part, with the decays since the block began; additive stretches forget the block as well.
+    void add_level(range tokens, index_t level, const view<T>& sum, const view<T>& part, state<T>& held) const {
+        for (index_t b = 0; b < B(); ++b)
+            for (index_t h = 0; h < H(); ++h) {
+                T kept = 1;
+                for (index_t n = 0; n < tokens.size(); ++n) {
+                    if constexpr (!delta && Decay::kind != decay_kind::none) {
+                        alignas(64) T a[level_block<A, T>::unit];
+                        factors(b, h, {tokens.first + n, tokens.first + n + 1}, a);
+                        kept *= a[0];
+                    }
+                    const T by = kept * static_cast<T>(scales(b, h, tokens.first + n, level));
+                    T* const to = &sum(b, h, n, 0);
+                    const T* const from = &part(b, h, n, 0);
+                    for (index_t e = 0; e < E(); ++e) to[e] += by * from[e];
+                }
+                if constexpr (!delta && Decay::kind != decay_kind::none)
+                    for (index_t d = 0; d < D(); ++d)
+                        for (T *x = &held.values()(b, h, d, 0), *end = x + E(); x != end; ++x) *x *= kept;
+            }
+    }
+};
+
+}  // namespace detail
+
+/// q (B, Hq, N, D), k (B, Hk, N, D), v (B, Hv, N, E), o (B, H, N, E) with H = max(Hk, Hv) heads that Hq, Hk, Hv divide;
+/// scales (B, H, N, L), L at least 1 + the bits of the last token's number. Continues from s, which may be empty.
+/// Policies: no_decay, head_decay or token_decay; delta_rule; chunked{C}, C a power of two (64); on. A step of decoding
+/// is a call with N 1. Memory beside: two outputs of C tokens. Throws shape_error or argument_error before anything is
+/// written.
+template <class A = default_arch, class T, class Q, class K, class V, class S, class O, class... P>
+void log_linear_attention(log_linear_state<T>& s, const Q& q, const K& k, const V& v, const S& level_scales, O&& o,
+                          const P&... policies) {
+    static_assert(((has_role<P, roles::decay> || has_role<P, roles::update> || has_role<P, roles::form> ||
+                    has_role<P, roles::context>)&&...),
+                  "heed: an argument is not a policy of log-linear attention");
+    const auto queries = as_view(q);
+    const auto keys = as_view(k);
+    const auto values = as_view(v);
+    const auto scales = as_view(level_scales);
+    const auto out = as_view(o);
+    using q_type = typename decltype(queries)::value_type;
+    using k_type = typename decltype(keys)::value_type;
+    using v_type = typename decltype(values)::value_type;
+    using s_type = typename decltype(scales)::value_type;
+    using o_type = typename decltype(out)::value_type;
+    static_assert(std::is_same_v<T, accumulator<q_type, k_type, v_type, o_type>>,
+                  "heed: the state is of another type than the recurrence sums in");
+    const auto decay = detail::pick<roles::decay>(no_decay{}, policies...);
+    const auto update = detail::pick<roles::update>(additive_update{}, policies...);
+    const auto form = detail::pick<roles::form>(chunked{64}, policies...);
+    using Decay = std::remove_const_t<decltype(decay)>;
+    using Update = std::remove_const_t<decltype(update)>;
+    static_assert(Decay::kind == decay_kind::none || Decay::kind == decay_kind::scalar,
+                  "heed: log-linear attention decays by a number a token");
+    static_assert(std::is_same_v<Update, additive_update> || Update::kind == update_kind::delta,
+                  "heed: log-linear attention has additive and delta updates");
+    on context(*detail::pick<roles::context>(detail::calling_thread{}, policies...).pool);
+    const detail::log_linear_call<A, T, q_type, k_type, v_type, o_type, s_type, Decay, Update, decltype(context)> call{
+        queries, keys, values, scales, out, decay, update, context};
+    call.check(s, form.tokens);
+    call.run(s, form.tokens);
+}
+
+/// The same from an empty state, which is forgotten.
+template <class A = default_arch, class Q, class K, class V, class S, class O, class... P>
+    requires(!detail::is_log_linear_state<Q>)
+void log_linear_attention(const Q& q, const K& k, const V& v, const S& level_scales, O&& o, const P&... policies) {
+    const auto queries = as_view(q);
+    const auto keys = as_view(k);
+    const auto values = as_view(v);
+    using T = accumulator<typename decltype(queries)::value_type, typename decltype(keys)::value_type,
+                          typename decltype(values)::value_type, typename decltype(as_view(o))::value_type>;
+    log_linear_state<T> s(keys.shape[0], std::max(keys.shape[1], values.shape[1]), keys.shape[3], values.shape[3]);
+    log_linear_attention<A>(s, queries, keys, values, level_scales, o, policies...);
+}
+
+}  // namespace heed::inline HEED_ABI

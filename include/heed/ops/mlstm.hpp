@@ -1,0 +1,123 @@
+// mLSTM: a matrix memory with exponential gates, which a running maximum m keeps in range [17].
+//
+//   m_t = max(log f_t + m_{t-1}, log i_t),   f' = exp(log f_t + m_{t-1} - m_t),   i' = exp(log i_t - m_t)
+//   S_t = f' S_{t-1} + i' k_t v_t^T,  n_t = f' n_{t-1} + i' k_t,  o_t = S_t^T q_t / max(|n_t.q_t|, exp(-m_t))
+//   q, k (B, H, N, D), v, o (B, H, N, E), log i, log f (B, H, N), any numbers; q is scaled by 1/sqrt(D)
+// At first S and n are 0 and m is -inf: until a gate lets something in, o is 0. Where exp(-m) is inf, o is 0 too.
+// Cost: 4 D E flops a token, three numbers a token and head of memory. Beck et al., arXiv:2405.04517.
+#pragma once
+
+#include <limits>
+#include <vector>
+
+#include "../engine/recurrence.hpp"
+#include "../policy/score.hpp"
+
+namespace heed::inline HEED_ABI {
+
+/// What an mLSTM carries: S and n (sums.key_sums()) over exp(m), and m (B, H). Copies are snapshots.
+template <class T>
+struct mlstm_state {
+    state<T> sums;
+    std::vector<T> maxima;
+
+    mlstm_state(index_t B, index_t H, index_t D, index_t E)
+        : sums(B, H, D, E), maxima(static_cast<std::size_t>(B * H)) {
+        clear();
+    }
+    view<T, 2> m() { return dense(maxima.data(), {sums.shape()[0], sums.shape()[1]}); }
+    void clear() {
+        sums.clear();
+        std::fill(maxima.begin(), maxima.end(), -std::numeric_limits<T>::infinity());
+    }
+};
+
+/// A normaliser with a floor a token: o_t = S^T q / max(|q.z_t|, floors(b, h, t)), floors (B, H of o or fewer, N).
+template <class T>
+struct floored_sum_of_keys {
+    using role = roles::normaliser;
+    view<const T, 3> floors;
+    index_t heads;  // of o
+
+    template <class S>
+    S factor(S sum, index_t b, index_t head, index_t n) const {
+        const S least = static_cast<S>(floors(b, detail::serving(head, heads, floors.shape[1]), n));
+        return sum_of_keys(0, true).factor(std::abs(sum) < least ? least : sum, b, head, n);
+    }
+};
+
+namespace detail {
+
+/// log f', i' and exp(-m) of each token, (B, H, N), and the last m.
+template <class T>
+struct mlstm_gates {
+    extents<3> shape;
+    std::vector<T> memory, m;
+
+    template <class I, class F>
+    mlstm_gates(const view<I, 3>& log_i, const view<F, 3>& log_f, const std::vector<T>& first)
+        : shape(log_i.shape), memory(static_cast<std::size_t>(3 * log_i.size())), m(first) {
+        const auto decay = part(0), weight = part(1), floor = part(2);
+        for (index_t b = 0; b < shape[0]; ++b)
+            for (index_t h = 0; h < shape[1]; ++h) {
+                T& top = m[static_cast<std::size_t>(b * shape[1] + h)];
+                for (index_t t = 0; t < shape[2]; ++t) {
+                    const T kept = static_cast<T>(log_f(b, h, t)) + top, let_in = static_cast<T>(log_i(b, h, t));
+                    top = kept > let_in || kept != kept ? kept : let_in;
+                    const bool none = top == -std::numeric_limits<T>::infinity();
+                    decay(b, h, t) = none ? T(0) : kept - top;
+                    weight(b, h, t) = none ? T(0) : std::exp(let_in - top);
+                    floor(b, h, t) = std::exp(-top);
+                }
+            }
+    }
+    view<T, 3> part(index_t i) {
+        return {memory.data() + i * shape[0] * shape[1] * shape[2], shape, dense_strides(shape)};
+    }
+};
+
+}  // namespace detail
+
+/// From the state s, which is updated. Heads of gates are the heads of the state. Policies: scale{}, recurrent{},
+/// chunked{c}, parallel{}, on{...}. Throws shape_error or argument_error before anything is written.
+template <class A = default_arch, class T, class Q, class K, class V, class O, class I, class F, class... P>
+void mlstm(mlstm_state<T>& s, const Q& q, const K& k, const V& v, O&& o, const view<I, 3>& log_i,
+           const view<F, 3>& log_f, const P&... policies) {
+    static constexpr const char* op = "mlstm";
+    static_assert(detail::count_of_role<roles::order, P...> + detail::count_of_role<roles::packed, P...> == 0,
+                  "heed: an mLSTM runs forward, over sequences that are not packed");
+    constexpr const char* axes[] = {"batch", "heads", "tokens"};
+    const extents<3> want{s.sums.shape()[0], s.sums.shape()[1], as_view(q).shape[2]};
+    for (std::size_t a = 0; a < 3; ++a) {
+        require_shape(log_i.shape[a] == want[a], op, "log_i has ", axes[a], " ", log_i.shape[a], ", expected ",
+                      want[a]);
+        require_shape(log_f.shape[a] == want[a], op, "log_f has ", axes[a], " ", log_f.shape[a], ", expected ",
+                      want[a]);
+    }
+    detail::mlstm_gates<T> gates(log_i, log_f, s.maxima);
+    const floored_sum_of_keys<T> normaliser{gates.part(2), as_view(o).shape[1]};
+    recurrence<A>(q, k, v, o, token_decay{gates.part(0)}, weighted_update{gates.part(1)}, normaliser, policies...,
+                  s.sums);
+    s.maxima = std::move(gates.m);
+}
+
+/// From nothing.
+template <class A = default_arch, class Q, class K, class V, class O, class I, class F, class... P>
+void mlstm(const Q& q, const K& k, const V& v, O&& o, const view<I, 3>& log_i, const view<F, 3>& log_f,
+           const P&... policies) {
+    using T = accumulator<typename decltype(as_view(q))::value_type, typename decltype(as_view(k))::value_type,
+                          typename decltype(as_view(v))::value_type, typename decltype(as_view(o))::value_type>;
+    const auto keys = as_view(k);
+    const auto values = as_view(v);
+    mlstm_state<T> s(keys.shape[0], std::max(keys.shape[1], values.shape[1]), keys.shape[3], values.shape[3]);
+    mlstm<A>(s, q, k, v, o, log_i, log_f, policies...);
+}
+
+/// One token: the operands have N = 1.
+template <class A = default_arch, class T, class Q, class K, class V, class O, class I, class F, class... P>
+void mlstm_step(mlstm_state<T>& s, const Q& q, const K& k, const V& v, O&& o, const view<I, 3>& log_i,
+                const view<F, 3>& log_f, const P&... policies) {
+    mlstm<A>(s, q, k, v, o, log_i, log_f, policies..., recurrent{});
+}
+
+}  // namespace heed::inline HEED_ABI

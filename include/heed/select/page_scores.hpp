@@ -1,0 +1,127 @@
+// Scores of the pages of one head by bounds of their keys, and the choice of the best [65]. Rows r are the queries of its
+// group.
+//
+//   bound_r = sum_d max(q_rd lo_d, q_rd hi_d) = q_r+ . hi + q_r- . lo  >= q_r . k for every key of the page
+//   the pages of the largest max_r bound_r are chosen; of the others, keys are taken to score q_r . (lo + hi) / 2
+// Cost: 2 D numbers of every page, read once for the group.
+#pragma once
+
+#include "../simd/math.hpp"
+#include "../tile/streamed.hpp"
+#include "topk.hpp"
+
+namespace heed::inline HEED_ABI::detail {
+
+/// The bounds of one head: (pages, 2 D), highest then lowest.
+template <class S>
+struct page_rows {
+    const S* data = nullptr;
+    index_t D = 0, page = 1, keys = 0;
+
+    index_t pages() const { return ceil_div(keys, page); }
+    range keys_of(index_t p) const { return {p * page, std::min((p + 1) * page, keys)}; }
+    plain_rows<S> of(index_t p) const { return {data + p * 2 * D, 2 * D}; }
+};
+
+/// The work on one head, for R rows.
+template <class A, class S, class T>
+class page_scores {
+public:
+    using P = pack<T, A>;
+    static constexpr index_t L = lanes<T, A>, tile = streamed_tile;
+
+    page_scores(const page_rows<S>& pages, index_t R, carver& from)
+        : pages_(pages), R_(R), stride_(round_up(pages.pages(), tile)), width_(round_up(2 * pages.D, L)),
+          query_(from.take<T>(2 * R * width_)), bound_(from.take<T>(stride_)), centre_(from.take<T>(R * stride_)),
+          products_(from.take<T>(spans() * 2 * R * tile)) {}
+
+    /// Where the rows go before anything else, (R, query_stride), scaled for powers of 2.
+    T* queries() const { return query_; }
+    index_t query_stride() const { return width_; }
+
+    /// Row r becomes what meets the bounds: (q+, q-), and row R + r what meets the centre: (q, q) / 2.
+    void part_signs() const {
+        for (index_t r = 0; r < R_; ++r) {
+            T* const q = query_ + r * width_;
+            T* const half = query_ + (R_ + r) * width_;
+            std::fill_n(half, width_, T(0));
+            for (index_t d = 0; d < pages_.D; ++d) {
+                const T x = q[d];
+                half[d] = half[pages_.D + d] = x / 2;
+                q[d] = x > 0 || x != x ? x : T(0);
+                q[pages_.D + d] = x < 0 ? x : T(0);
+            }
+        }
+    }
+
+    /// Tasks of scoring: so many spans of pages.
+    index_t spans() const { return ceil_div(stride_, pages_of_span); }
+    void score(index_t span) const {
+        const index_t last = std::min((span + 1) * pages_of_span, pages_.pages());
+        for (index_t p = span * pages_of_span; p < last; p += tile)
+            score_tile(p, std::min(tile, last - p), products_ + span * 2 * R_ * tile);
+    }
+
+    /// After all pages: appends the keys of the k chosen pages, the first and the last ones among them, and tells of every
+    /// row the log of the mass that the other keys are taken to have.
+    void choose(index_t k, index_t first, index_t recent, std::vector<index_t>& chosen, double* outside) const {
+        const index_t pages = pages_.pages();
+        recent = std::min(recent, k);
+        first = std::min(first, k - recent);
+        chosen.reserve(static_cast<std::size_t>(k * pages_.page));
+        const auto take = [&](index_t p) {
+            for (index_t j = pages_.keys_of(p).first; j < pages_.keys_of(p).last; ++j) chosen.push_back(j);
+            for (index_t r = 0; r < R_; ++r) centre_[r * stride_ + p] = -std::numeric_limits<T>::infinity();
+        };
+        const double cut = static_cast<double>(pages_.keys_of(pages - 1).size()) / static_cast<double>(pages_.page);
+        for (index_t r = 0; r < R_; ++r) centre_[r * stride_ + pages - 1] += static_cast<T>(std::log2(cut));
+        for (index_t p = 0; p < first; ++p) take(p);
+        const std::span<const T> between(bound_ + first, static_cast<std::size_t>(pages - recent - first));
+        each_of_top_k<A>(between, k - recent - first, [&](index_t p) { take(first + p); });
+        for (index_t p = pages - recent; p < pages; ++p) take(p);
+        for (index_t r = 0; r < R_; ++r) outside[r] = log_mass(centre_ + r * stride_, pages);
+    }
+
+private:
+    static constexpr index_t pages_of_span = 16 * tile;
+
+    void score_tile(index_t first, index_t count, T* s) const {
+        plain_rows<S> rows[tile];
+        const void* coming[tile];
+        for (index_t c = 0; c < tile; ++c) {
+            rows[c] = pages_.of(first + std::min(c, count - 1));
+            coming[c] = pages_.of(std::min(first + tile + c, pages_.pages() - 1)).data;
+        }
+        dots<A>(rows, coming, count, 2 * pages_.D, query_, width_, 2 * R_, s);
+        for (index_t c = 0; c < tile; c += L) {
+            P most = load_aligned<P>(s + c);
+            for (index_t r = 1; r < R_; ++r) {
+                const P x = load_aligned<P>(s + r * tile + c);
+                most = select(x > most, x, most) + (x - x);  // a NaN stays
+            }
+            store_aligned(bound_ + first + c, most);
+        }
+        for (index_t r = 0; r < R_; ++r) std::copy_n(s + (R_ + r) * tile, tile, centre_ + r * stride_ + first);
+    }
+
+    /// log(page sum of 2^x).
+    double log_mass(const T* x, index_t n) const {
+        const T top = *std::max_element(x, x + n);
+        if (top == -std::numeric_limits<T>::infinity()) return static_cast<double>(top);
+        P sum(T(0));
+        index_t j = 0;
+        for (; j + L <= n; j += L) sum += exp2_nonpositive(load_aligned<P>(x + j) - P(top));
+        double all = static_cast<double>(reduce_add(sum));
+        for (; j < n; ++j) all += std::exp2(static_cast<double>(x[j] - top));
+        return (static_cast<double>(top) + std::log2(all * static_cast<double>(pages_.page))) * ln_2<double>;
+    }
+
+    page_rows<S> pages_;
+    index_t R_, stride_, width_;
+    T* query_;     // (2 R, width)
+    T* bound_;     // (stride)
+    T* centre_;    // (R, stride)
+    T* products_;  // (spans, 2 R, tile)
+};
+
+}  // namespace heed::inline HEED_ABI::detail

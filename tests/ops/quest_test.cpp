@@ -1,0 +1,250 @@
+// heed_test: O1 LABELS sanitize
+// Quest: bounds hold, choices and outputs are those of the definition, and an index follows its cache.
+#include <heed/cache/contiguous.hpp>
+#include <heed/cache/paged.hpp>
+#include <heed/core/threads.hpp>
+#include <heed/ops/quest.hpp>
+#include <heed/ref/retrieval.hpp>
+
+#include "compare.hpp"
+#include "operands.hpp"
+#include "refuses.hpp"
+#include "source_tokens.hpp"
+
+namespace {
+
+using namespace heed;
+using test::refuses;
+using test::tensor;
+
+constexpr index_t B = 2, H = 4, G = 2, D = 19, E = 7;
+
+template <class S>
+struct step {
+    tensor<S> q, k, v;
+    contiguous_cache<S> cache{{B, G, D, E}};
+    step(index_t N, index_t M)
+        : q(test::normal<S>({B, H, N, D}, 1)), k(test::normal<S>({B, G, M, D}, 2)), v(test::normal<S>({B, G, M, E}, 3)) {
+        cache.append(k, v);
+    }
+    extents<4> rows() const { return {B, H, q.shape()[2], E}; }
+    view<const S, 1> query(index_t b, index_t h, index_t n) const { return {&q(b, h, n, 0), {D}, {1}}; }
+    view<const S, 2> keys(index_t b, index_t g) const { return {&k(b, g, 0, 0), {k.shape()[2], D}, {D, 1}}; }
+};
+
+/// The definition's choice for one head: the pages of the greatest bound over the rows of its group.
+template <class S>
+std::vector<index_t> chosen_by_definition(const step<S>& x, index_t b, index_t g, index_t page, const quest& rule) {
+    const index_t M = x.k.shape()[2], pages = ceil_div(M, page);
+    std::vector<double> bounds;
+    for (index_t p = 0; p < pages; ++p) {
+        double most = -std::numeric_limits<double>::infinity();
+        for (index_t h = g * (H / G); h < (g + 1) * (H / G); ++h)
+            for (index_t n = 0; n < x.q.shape()[2]; ++n)
+                most = std::max(most, ref::page_bound(x.query(b, h, n), x.keys(b, g), {p * page, std::min(M, (p + 1) * page)}));
+        const index_t recent = std::min(rule.recent, rule.pages), first = std::min(rule.first, rule.pages - recent);
+        bounds.push_back(p < first || p >= pages - recent ? std::numeric_limits<double>::infinity() : most);
+    }
+    std::vector<index_t> keys;
+    for (index_t p : ref::greatest(bounds, rule.pages))
+        for (index_t j = p * page; j < std::min(M, (p + 1) * page); ++j) keys.push_back(j);
+    return keys;
+}
+
+TEST(quest, chooses_the_pages_of_the_greatest_bounds) {
+    for (index_t M : {1, 16, 17, 160, 1100})
+        for (index_t page : {1, 3, 16})
+            for (const quest& rule : {quest(0), quest(1), quest(4), quest(9, 2, 3), quest(2, 5, 5), quest(2, 5, 1)}) {
+                const step<double> x(2, M);
+                page_bounds<double> index(page);
+                const auto choice = index.choose(x.q.v(), x.cache, rule, 0.2);
+                for (index_t b = 0; b < B; ++b)
+                    for (index_t g = 0; g < G; ++g)
+                        ASSERT_EQ(choice.keys(b, g), chosen_by_definition(x, b, g, page, rule))
+                            << M << " keys, pages of " << page << ", " << rule.pages;
+            }
+}
+
+// The bound of every page, from what the index keeps, is no less than the score of any of its keys; and no number of it is
+// larger than need be.
+template <class S>
+void expect_bounds(const step<S>& x, const page_bounds<S>& index, index_t page) {
+    for (index_t b = 0; b < B; ++b)
+        for (index_t g = 0; g < G; ++g) {
+            const auto rows = index.of(b, g).rows();
+            ASSERT_EQ(rows.keys, x.cache.keys(b, g));
+            for (index_t p = 0; p < rows.pages(); ++p) {
+                const range keys = rows.keys_of(p);
+                ASSERT_EQ(keys.first, p * page);
+                for (index_t d = 0; d < D; ++d) {
+                    double low = 1e9, high = -1e9;
+                    for (index_t j = keys.first; j < keys.last; ++j) {
+                        const double y = x.cache.run(b, g, j).k.number(0, d);
+                        low = std::min(low, y), high = std::max(high, y);
+                    }
+                    ASSERT_EQ(rows.of(p).number(0, d), high);
+                    ASSERT_EQ(rows.of(p).number(0, D + d), low);
+                }
+                for (index_t h = 2 * g; h < 2 * g + 2; ++h) {
+                    double bound = 0, most = -1e9;
+                    for (index_t d = 0; d < D; ++d)
+                        bound += std::max(double(x.q(b, h, 0, d)) * rows.of(p).number(0, d),
+                                          double(x.q(b, h, 0, d)) * rows.of(p).number(0, D + d));
+                    for (index_t j = keys.first; j < keys.last; ++j) {
+                        double score = 0;
+                        for (index_t d = 0; d < D; ++d)
+                            score += double(x.q(b, h, 0, d)) * x.cache.run(b, g, j).k.number(0, d);
+                        most = std::max(most, score);
+                    }
+                    ASSERT_GE(bound, most);
+                }
+            }
+        }
+}
+
+template <class S>
+void bounds_hold_while_the_cache_grows_and_shrinks() {
+    step<S> x(1, 0);
+    page_bounds<S> index(5);
+    test::dice d(5);
+    for (int round = 0; round < 40; ++round) {
+        const index_t n = d.below(20), b = d.below(B);
+        if (d.below(3) == 0 && index.batch() > 0) {
+            index.follow(x.cache);
+            const index_t drop = std::min({n, x.cache.size(b)});
+            x.cache.truncate(b, drop), index.truncate(b, drop);
+        } else {
+            x.cache.append(b, test::normal<float>({1, G, n, D}, d.seed(), 3), test::normal<float>({1, G, n, E}, d.seed()));
+        }
+        if (d.below(2)) continue;
+        index.follow(x.cache);
+        expect_bounds(x, index, 5);
+    }
+}
+TEST(quest, bounds_hold_while_the_cache_grows_and_shrinks) {
+    bounds_hold_while_the_cache_grows_and_shrinks<float>();
+    bounds_hold_while_the_cache_grows_and_shrinks<bf16>();
+}
+
+TEST(quest, attends_to_the_chosen_and_says_what_it_missed) {
+    for (index_t N : {1, 3}) {
+        const step<float> x(N, 500);
+        page_bounds<float> index(8);
+        const quest rule(12, 1, 2);
+        const double scale = 0.3;
+        const auto keys = index.choose(x.q.v(), x.cache, rule, scale).keys;
+        tensor<float> o(x.rows());
+        std::vector<double> logs(static_cast<std::size_t>(B * H * N));
+        const auto out = quest_attention(x.q, x.cache, index, o, rule, causal{}, heed::scale{scale},
+                                         lse{dense(logs.data(), {B, H, N})});
+        EXPECT_TRUE(test::attends(o, x.q, x.k, x.v, [&](auto real) {
+            ref::options<decltype(real)> with;
+            with.scale = decltype(real)(scale);
+            with.visible = [&](index_t b, index_t h, index_t, index_t i, index_t j) {
+                return j <= i && std::binary_search(keys(b, h / 2).begin(), keys(b, h / 2).end(), j);
+            };
+            return with;
+        }));
+        EXPECT_EQ(out.bytes, B * G * 4 * (63 * 2 * D) + keys.size() * 4 * (D + E));
+        for (double m : out.missed) EXPECT_TRUE(0 < m && m < 1);
+        for (double log : logs) EXPECT_TRUE(std::isfinite(log));
+    }
+}
+
+// Where the keys of a page are equal, its centre is each of them.
+TEST(quest, missed_is_the_weight_missed_where_pages_are_of_equal_keys) {
+    step<double> x(1, 96);
+    x.k.each([&](index_t b, index_t g, index_t j, index_t d) { x.k(b, g, j, d) = x.k(b, g, j / 8 * 8, d); });
+    contiguous_cache<double> cache({B, G, D, E});
+    const range most{0, 93};  // the last page is short
+    cache.append(slice(x.k.v(), 2, most), slice(x.v.v(), 2, most));
+    page_bounds<double> index(8);
+    tensor<double> o(x.rows());
+    std::vector<double> some(B * H), all(B * H);
+    for (const quest& rule : {quest(3), quest(3, 0, 0)}) {
+        const auto out = quest_attention(x.q, cache, index, o, rule, lse{dense(some.data(), {B, H, 1})});
+        attention(x.q, cache, o, lse{dense(all.data(), {B, H, 1})});
+        for (std::size_t r = 0; r < all.size(); ++r)
+            EXPECT_NEAR(out.missed[r], 1 - std::exp(some[r] - all[r]), 1e-12);
+    }
+}
+
+TEST(quest, all_pages_are_dense_attention_and_none_is_nothing) {
+    const step<float> x(1, 700);
+    page_bounds<float> index;
+    tensor<float> o(x.rows()), want(x.rows());
+    attention(x.q, x.cache, want);
+    for (index_t pages : {44, 1000}) {
+        const auto out = quest_attention(x.q, x.cache, index, o, quest(pages));
+        EXPECT_TRUE(test::same_values(o, want));
+        for (double m : out.missed) EXPECT_EQ(m, 0);
+    }
+    const auto out = quest_attention(x.q, x.cache, index, o, quest(0));
+    EXPECT_TRUE(test::same_values(o, test::constant<float>(x.rows(), 0)));
+    for (double m : out.missed) EXPECT_EQ(m, 1);
+}
+
+// The mass that is kept grows with the budget.
+TEST(quest, more_pages_keep_more_mass_and_planted_keys_are_found) {
+    step<float> x(1, 2000);
+    for (index_t b = 0; b < B; ++b)
+        for (index_t g = 0; g < G; ++g)
+            for (index_t d = 0; d < D; ++d)
+                x.k(b, g, 777, d) = 3 * (x.q(b, 2 * g, 0, d) + x.q(b, 2 * g + 1, 0, d));
+    contiguous_cache<float> cache({B, G, D, E});
+    cache.append(x.k, x.v);
+    page_bounds<float> index;
+    tensor<float> o(x.rows());
+    std::vector<double> before(B * H, -1e9), now(B * H);
+    for (index_t pages : {4, 10, 40, 100, 125}) {
+        quest_attention(x.q, cache, index, o, quest(pages), lse{dense(now.data(), {B, H, 1})});
+        const auto keys = index.choose(x.q.v(), cache, quest(pages), 1).keys;
+        for (index_t t = 0; t < B * G; ++t)
+            EXPECT_TRUE(std::binary_search(keys(t / G, t % G).begin(), keys(t / G, t % G).end(), 777)) << pages;
+        for (std::size_t r = 0; r < now.size(); ++r) EXPECT_GE(now[r], before[r]);
+        before = now;
+    }
+}
+
+TEST(quest, where_rows_lie_and_who_runs_it_change_no_bit) {
+    const step<float> x(1, 1500);
+    const quest rule(20, 1, 2);
+    tensor<float> want(x.rows()), o(x.rows());
+    page_bounds<float> first;
+    const auto told = quest_attention(x.q, x.cache, first, want, rule);
+    paged_cache<float> pages({B, G, D, E}, 16, 200);
+    pages.append(x.k, x.v);
+    page_bounds<float> second, third;
+    EXPECT_EQ(quest_attention(x.q, pages, second, o, rule).missed, told.missed);
+    EXPECT_TRUE(test::same_values(o, want));
+    threads pool(3);
+    EXPECT_EQ(quest_attention(x.q, x.cache, third, o, rule, on{pool}).missed, told.missed);
+    EXPECT_TRUE(test::same_values(o, want));
+}
+
+TEST(quest, what_is_not_a_number_shows) {
+    step<float> x(1, 200);
+    x.k(1, 0, 100, 3) = std::numeric_limits<float>::quiet_NaN();
+    contiguous_cache<float> cache({B, G, D, E});
+    cache.append(x.k, x.v);
+    page_bounds<float> index;
+    tensor<float> o(x.rows());
+    quest_attention(x.q, cache, index, o, quest(2));
+    o.each([&](index_t b, index_t h, index_t n, index_t e) { EXPECT_EQ(std::isnan(o(b, h, n, e)), b == 1 && h < 2); });
+}
+
+TEST(quest, bad_arguments_are_named_before_anything_is_written) {
+    const step<float> x(1, 30);
+    page_bounds<float> index;
+    auto o = test::constant<float>(x.rows(), 7);
+    const auto with = [&](const quest& rule) { return [&, rule] { quest_attention(x.q, x.cache, index, o, rule); }; };
+    refuses<argument_error>(with(quest(-1)), "quest_attention: -1 pages are chosen, the least is 0");
+    refuses<argument_error>(with(quest(1, -1)), "quest_attention: -1 first pages are chosen");
+    refuses<argument_error>(with(quest(1, 0, -1)), "quest_attention: -1 recent pages are chosen");
+    refuses<argument_error>([] { page_bounds<float>(0); }, "page_bounds: page is 0, the least is 1");
+    const auto narrow = test::normal<float>({B, H, 1, D + 1}, 1);
+    refuses<shape_error>([&] { quest_attention(narrow, x.cache, index, o, quest(1)); }, "the source has width 19, q has 20");
+    for (float y : o.memory()) EXPECT_EQ(y, 7);
+}
+
+}  // namespace

@@ -1,0 +1,121 @@
+// heed_test: O1 LABELS sanitize
+// TaylorShift: both forms against the definition, the switch, and its limits.
+#include <heed/ops/taylor_shift.hpp>
+#include <heed/ref/taylor_shift.hpp>
+
+#include "recurrent_op.hpp"
+#include "refuses.hpp"
+
+using namespace test;
+
+namespace {
+
+constexpr taylor_form forms[] = {taylor_form::direct, taylor_form::efficient, taylor_form::fastest};
+
+struct operands {
+    tensor<float> q, k, v, qn, kn, o;
+    std::vector<float> tau;
+    operands(index_t B, index_t H, index_t N, index_t D, index_t E)
+        : q(normal<float>({B, H, N, D}, 1)),
+          k(normal<float>({B, H, N, D}, 2)),
+          v(normal<float>({B, H, N, E}, 3)),
+          qn(q.shape()),
+          kn(k.shape()),
+          o(v.shape()) {
+        for (index_t h = 0; h < H; ++h) tau.push_back(1.0f + 0.5f * static_cast<float>(h));
+    }
+    void prepare() {
+        unit_rows(q, qn, tau);
+        unit_rows(k, kn);
+    }
+    template <class R>
+    tensor<R> defined(bool sized, bool causal) const {
+        tensor<R> to(o.shape());
+        ref::taylor_shift<R>(q.v(), k.v(), v.v(), to.v(), std::vector<R>(tau.begin(), tau.end()), sized, causal);
+        return to;
+    }
+    testing::AssertionResult holds(bool sized, bool causal) const {
+        return all_near(o, defined<float>(sized, causal), 1e-5);
+    }
+};
+
+TEST(taylor_shift, both_forms_are_the_definition) {
+    for (auto [N, D, E] : {std::array<index_t, 3>{1, 8, 8}, {37, 7, 5}, {50, 16, 17}, {130, 4, 9}}) {
+        operands x(2, 2, N, D, E);
+        x.prepare();
+        for (taylor_form form : forms)
+            for (bool sized : {true, false}) {
+                taylor_shift(x.qn, x.kn, x.v, x.o, sized, form);
+                EXPECT_TRUE(x.holds(sized, false)) << N << " " << D << " form " << static_cast<int>(form);
+            }
+        causal_taylor_shift(x.qn, x.kn, x.v, x.o);
+        EXPECT_TRUE(x.holds(false, true));
+        state<float> s(2, 2, taylor_features{}.width(D), E);
+        EXPECT_TRUE(goes_on(
+            x.o, [&](range n, auto to) { causal_taylor_shift(part(x.qn, n), part(x.kn, n), part(x.v, n), to, s); }));
+    }
+}
+
+TEST(taylor_shift, direct_form_is_within_the_rule) {
+    operands x(1, 2, 60, 16, 9);
+    x.prepare();
+    taylor_shift(x.qn, x.kn, x.v, x.o, false, taylor_form::direct);
+    EXPECT_TRUE(within_rule<float>(x.o, x.defined<float>(false, false), x.defined<double>(false, false)));
+}
+
+TEST(taylor_shift, of_constant_values_is_sqrt_n_over_d_of_it) {
+    operands x(1, 2, 50, 8, 5);
+    x.prepare();
+    x.v = constant<float>(x.v.shape(), 3);
+    for (taylor_form form : forms) {
+        taylor_shift(x.qn, x.kn, x.v, x.o, true, form);
+        EXPECT_TRUE(all_near(x.o, constant<float>(x.o.shape(), 3 * std::sqrt(50.0 / 8)), 1e-5));
+    }
+}
+
+TEST(taylor_shift, of_a_temperature_of_0_or_rows_of_0_is_the_mean) {
+    for (bool rows : {false, true}) {
+        operands x(1, 2, 20, 8, 5);
+        if (rows)
+            x.q = constant<float>(x.q.shape(), 0);
+        else
+            x.tau = {0, 0};
+        x.prepare();
+        tensor<float> mean(x.o.shape());
+        mean.each([&](index_t b, index_t h, index_t n, index_t e) {
+            double sum = 0;
+            for (index_t j = 0; j < 20; ++j) sum += x.v(b, h, j, e) / 20;
+            mean(b, h, n, e) = static_cast<float>(sum);
+        });
+        for (taylor_form form : forms) {
+            taylor_shift(x.qn, x.kn, x.v, x.o, false, form);
+            EXPECT_TRUE(all_near(x.o, mean, 1e-6));
+        }
+    }
+}
+
+TEST(taylor_shift, heads_may_share_keys) {
+    operands x(1, 4, 30, 8, 5);
+    x.prepare();
+    const auto two = [](const tensor<float>& t) { return slice(t.v(), 1, {0, 2}); };
+    tensor<float> p(x.o.shape());
+    taylor_shift(x.qn, two(x.kn), two(x.v), x.o, true, taylor_form::direct);
+    taylor_shift(x.qn, two(x.kn), two(x.v), p, true, taylor_form::efficient);
+    EXPECT_TRUE(all_near(x.o, p, 1e-5));
+}
+
+TEST(unit_rows, have_the_length_of_their_factor) {
+    operands x(2, 2, 9, 7, 5);
+    for (index_t d = 0; d < 7; ++d) x.q(1, 1, 4, d) = 0;
+    x.prepare();
+    for (index_t h = 0; h < 2; ++h)
+        for (index_t n = 0; n < 9; ++n) {
+            double sum = 0;
+            for (index_t d = 0; d < 7; ++d) sum += double(x.qn(1, h, n, d)) * x.qn(1, h, n, d);
+            EXPECT_NEAR(std::sqrt(sum), h == 1 && n == 4 ? 0 : x.tau[static_cast<std::size_t>(h)], 1e-6);
+        }
+    refuses<shape_error>([&] { unit_rows(x.q, x.qn, std::span(x.tau).first(1)); },
+                         "unit_rows: there are 1 factors, x has 2 heads");
+}
+
+}  // namespace
