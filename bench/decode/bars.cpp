@@ -60,10 +60,22 @@ void stream(bars_table& table) {
               wanted::at_least);
 }
 
+/// An eighth of the keys, chosen, against all.
+void retrieval(bars_table& table) {
+    for (int threads : {1, 2}) {
+        const auto of = [&](const char* cache) { return measured(cache, "f32", {131072, threads}); };
+        const auto lanes = compare({of("contiguous"), of("quest"), of("sparf")}, 5, 9, bound::memory);
+        for (std::size_t x : {1, 2})
+            table.add(std::string("decode, all of 131072 keys over an eighth by ") + (x == 1 ? "Quest" : "SparF") +
+                          on_threads(threads),
+                      4, time_ratio(lanes[0], lanes[x]), wanted::at_least);
+    }
+}
+
 }  // namespace
 
 std::vector<bar_group> decode_bars() {
-    return {{"bandwidth", bandwidth}, {"int8", int8}, {"pages", pages}, {"stream", stream}};
+    return {{"bandwidth", bandwidth}, {"int8", int8}, {"pages", pages}, {"stream", stream}, {"retrieval", retrieval}};
 }
 
 }  // namespace bench

@@ -1,0 +1,83 @@
+// Steps that read an eighth of the keys: Quest by bounds of pages of 16, SparF by 16 of 128 channels, both with the last 64
+// keys among the chosen. Judged by the definition over what they chose.
+#include <heed/ref/retrieval.hpp>
+
+#include "decoder.hpp"
+
+namespace bench {
+namespace {
+
+constexpr index_t H = decode_step::H, G = decode_step::G, D = decode_step::D, group = H / G, page = 16;
+const double factor = 1 / std::sqrt(static_cast<double>(D));
+
+/// Keys and values of one kind and the index beside them.
+template <class S, class Index>
+struct indexed {
+    contiguous_cache<S> cache;
+    Index index;
+
+    explicit indexed(const prompt& x) : cache({1, G, D, D}, x.k.shape[2]) {
+        cache.append(x.k, x.v);
+        index.follow(cache);
+    }
+};
+
+/// share softmax(q k) v over the keys of each group, and the mean of all values for the rest; (H, D).
+std::vector<double> mixed(const prompt& x, const key_lists& keys, const std::vector<double>& shares) {
+    std::vector<double> out;
+    for (index_t h = 0; h < H; ++h) {
+        const index_t g = h / group, M = x.k.shape[2];
+        const auto rows = [&](const view<float>& y) { return view<float, 2>{&y(0, g, 0, 0), {M, D}, {D, 1}}; };
+        const auto row = ref::sparq_mix<double>(view<float, 1>{&x.q(0, h, 0, 0), {D}, {1}}, rows(x.k), rows(x.v), keys(0, g),
+                                                shares[static_cast<std::size_t>(h)], factor);
+        out.insert(out.end(), row.begin(), row.end());
+    }
+    return out;
+}
+
+/// step(cache, index, o, on) is timed; what it is to compute follows from the keys and shares it chooses.
+template <class S, class Step>
+prepared retrieving(const decode_step& s, const prompt& x, std::vector<double> right, Step step) {
+    const auto to = std::make_shared<answer>();
+    const auto pool = std::make_shared<threads>(s.threads);
+    const auto bytes = static_cast<double>(step(to->o(), on{*pool}).bytes);
+    promise given = plain<S>(s.M / 8);
+    given.right = std::move(right);
+    prepared out = judged(x, *to, [=] { step(to->o(), on{*pool}); }, given);
+    out.bytes = bytes;
+    out.columns.emplace_back("bytes", bytes);
+    return out;
+}
+
+template <class S>
+prepared quest_of(const decode_step& s) {
+    const auto x = prompt_of(s.M);
+    const auto held = std::make_shared<indexed<S, page_bounds<S>>>(*x);
+    const quest rule(s.M / 8 / page, 0, 4);
+    const auto choice = held->index.choose(x->q, held->cache, rule, factor);
+    return retrieving<S>(s, *x, mixed(*x, choice.keys, std::vector<double>(H, 1)), [=](const view<float>& o, const auto& pool) {
+        return quest_attention(x->q, held->cache, held->index, o, rule, pool);
+    });
+}
+
+template <class S>
+prepared sparf_of(const decode_step& s) {
+    const auto x = prompt_of(s.M);
+    const auto held = std::make_shared<indexed<S, channel_keys<S>>>(*x);
+    const sparq rule(16, s.M / 8, 64);
+    const auto choice = held->index.choose(x->q, held->cache, rule, factor);
+    return retrieving<S>(s, *x, mixed(*x, choice.keys, choice.shares), [=](const view<float>& o, const auto& pool) {
+        return sparq_attention(x->q, held->cache, held->index, o, rule, pool);
+    });
+}
+
+}  // namespace
+
+std::vector<decoder> retrieval_decoders() {
+    return {{"quest", "f32", "heed", quest_of<float>},
+            {"quest", "bf16", "heed", quest_of<bf16>},
+            {"sparf", "f32", "heed", sparf_of<float>},
+            {"sparf", "bf16", "heed", sparf_of<bf16>}};
+}
+
+}  // namespace bench
