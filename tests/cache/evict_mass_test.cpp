@@ -50,7 +50,7 @@ struct decoded {
         with.score = [constant](double logit, auto...) { return logit + constant; };
         for (index_t i = 0; i < N; ++i) {
             held.push_back(i);
-            const defined step(gathered(x.q, {i}), gathered(x.k, held), gathered(x.v, held), with);
+            const defined step(rows_at(x.q, {i}), rows_at(x.k, held), rows_at(x.v, held), with);
             for (index_t e = 0; e < 3; ++e) o(0, 0, i, e) = step.o(0, 0, 0, e);
             for (index_t j : held) last[static_cast<std::size_t>(j)] = i;
             keep_entries(held, rule.step(std::vector<double>(step.p.v().data, step.p.v().data + held.size())));
@@ -197,7 +197,7 @@ TEST(heavy_hitters, half_of_the_budget_is_recent) {
         std::vector<index_t> held;
         for (index_t i = 0; i < 50; ++i) {
             held.push_back(i);
-            const defined step(gathered(x.q, {i}), gathered(x.k, held), gathered(x.v, held));
+            const defined step(rows_at(x.q, {i}), rows_at(x.k, held), rows_at(x.v, held));
             const std::vector<double> before(rule.values().begin(), rule.values().end());
             keep_entries(held, rule.step(std::vector<double>(step.p.v().data, step.p.v().data + held.size())));
             ASSERT_EQ(static_cast<index_t>(held.size()), std::min(budget, i + 1));

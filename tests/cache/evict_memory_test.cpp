@@ -44,7 +44,7 @@ struct streamed {
             if (n == 0) return;
             tensor<double> q({1, 1, n, 8});
             q.each([&](index_t b, index_t h, index_t i, index_t d) { q(b, h, i, d) = waiting.front(n)(b, h, i, d); });
-            const defined run(q, gathered(x.k, held), gathered(x.v, held));
+            const defined run(q, rows_at(x.k, held), rows_at(x.v, held));
             std::vector<double> mass(held.size());
             for (index_t i = 0; i < n; ++i) {
                 const index_t at = waiting.first() + i;
@@ -60,7 +60,7 @@ struct streamed {
             const auto chunk = numbered(first, std::min(first + c, N));
             held.insert(held.end(), chunk.begin(), chunk.end());
             keep_entries(held, keys.insert(static_cast<index_t>(chunk.size())));
-            waiting.push(gathered(x.q, chunk));
+            waiting.push(rows_at(x.q, chunk));
             attend(waiting.due());
         }
         attend(waiting.waiting());

@@ -88,7 +88,7 @@ TEST(low_norm, follows_a_permutation_of_the_cache) {
     for (index_t i = 0; i < N; ++i) order.push_back(i * 37 % N);
     const auto here = keep_share(0.4).kept(key_norms(source_of(k), 0, 0));
     kept there;
-    for (index_t i : keep_share(0.4).kept(key_norms(source_of(gathered(k, order)), 0, 0)))
+    for (index_t i : keep_share(0.4).kept(key_norms(source_of(rows_at(k, order)), 0, 0)))
         there.push_back(order[static_cast<std::size_t>(i)]);
     std::sort(there.begin(), there.end());
     EXPECT_EQ(there, here);
@@ -100,11 +100,11 @@ TEST(low_norm, attention_over_the_rest_is_attention_under_a_mask) {
     const auto norms = key_norms(source_of(k), 0, 0);
     const auto stay = keep_share(0.25).kept(norms);
     ASSERT_EQ(stay.size(), 10u);
-    const defined pruned(q, gathered(k, stay), gathered(v, stay));
+    const defined pruned(q, rows_at(k, stay), rows_at(v, stay));
     const defined masked(q, k, v,
                          seeing([&](index_t, index_t j) { return std::binary_search(stay.begin(), stay.end(), j); }));
     EXPECT_LT(distance(pruned.o, masked.o), 1e-14);
-    const defined all(q, gathered(k, keep_share(1).kept(norms)), gathered(v, keep_share(1).kept(norms)));
+    const defined all(q, rows_at(k, keep_share(1).kept(norms)), rows_at(v, keep_share(1).kept(norms)));
     EXPECT_EQ(distance(all.o, defined(q, k, v).o), 0);
 }
 

@@ -61,7 +61,7 @@ TEST(keep_visual, nothing_pruned_is_the_identity) {
     for (double w : m) total += w;
     EXPECT_NEAR(total, 1, 1e-12);  // of each answer query
     const auto stay = keep_visual(m, x.visual, visual_budget(visual_tokens, 0));
-    EXPECT_EQ(distance(defined(gathered(x.q, stay), gathered(x.k, stay), gathered(x.v, stay)).o, full.o), 0);
+    EXPECT_EQ(distance(defined(rows_at(x.q, stay), rows_at(x.k, stay), rows_at(x.v, stay)).o, full.o), 0);
 }
 
 /// With the original positions in the scores, pruning is hiding.
@@ -83,8 +83,8 @@ TEST(keep_visual, a_pruned_run_is_the_dense_run_on_the_rest) {
             return by_distance(s, stay[static_cast<std::size_t>(i)], stay[static_cast<std::size_t>(j)]);
         };
         const defined all(x.q, x.k, x.v, dense);
-        const defined rest(gathered(x.q, stay), gathered(x.k, stay), gathered(x.v, stay), pruned);
-        EXPECT_LT(distance(gathered(all.o, stay), rest.o), 1e-13);
+        const defined rest(rows_at(x.q, stay), rows_at(x.k, stay), rows_at(x.v, stay), pruned);
+        EXPECT_LT(distance(rows_at(all.o, stay), rest.o), 1e-13);
     }
 }
 
@@ -101,8 +101,8 @@ TEST(keep_visual, keys_nobody_looks_at_are_free) {
     const auto stay = keep_visual(m, x.visual, visual_tokens - 4);
     EXPECT_EQ(std::count_if(stay.begin(), stay.end(), [](index_t j) { return j == 5 || j == 6 || j == 9 || j == 14; }),
               0);
-    const defined rest(gathered(x.q, stay), gathered(x.k, stay), gathered(x.v, stay));
-    EXPECT_LT(distance(gathered(full.o, stay), rest.o), 1e-14);
+    const defined rest(rows_at(x.q, stay), rows_at(x.k, stay), rows_at(x.v, stay));
+    EXPECT_LT(distance(rows_at(full.o, stay), rest.o), 1e-14);
 }
 
 /// Layers x <- x + attention(x) over denoising steps; tokens once pruned are skipped for the rest of the step.
@@ -117,7 +117,7 @@ struct denoised {
             kept stay(N);
             std::iota(stay.begin(), stay.end(), index_t(0));
             for (index_t layer = 0; layer < 3; ++layer) {
-                const auto here = gathered(x, stay);
+                const auto here = rows_at(x, stay);
                 const defined run(here, here, here);
                 pairs += static_cast<double>(stay.size() * stay.size());
                 for (std::size_t n = 0; n < stay.size(); ++n)

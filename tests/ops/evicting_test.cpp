@@ -55,7 +55,7 @@ struct defined_loop {
                    v = one(x.v.v(), {g, g + 1});
         for (index_t i = 0; i < x.q.shape()[2]; ++i) {
             held.push_back(i);
-            const defined step(kept_rows(q, {i}), kept_rows(k, held), kept_rows(v, held));
+            const defined step(rows_at(q, {i}), rows_at(k, held), rows_at(v, held));
             std::vector<double> mass(held.size());
             for (index_t h = 0; h < group; ++h) {
                 for (std::size_t j = 0; j < held.size(); ++j) mass[j] += step.p(0, h, 0, static_cast<index_t>(j));
@@ -144,9 +144,9 @@ TEST(evicting, what_stays_keeps_its_position) {
     const auto of = [&](const tensor<float>& t, range heads) {
         return exact(slice(slice(t.v(), 0, {0, 1}), 1, heads));
     };
-    const defined want(kept_rows(of(x.q, {2, 4}), {N - 1}), kept_rows(of(x.k, {1, 2}), near),
-                       kept_rows(of(x.v, {1, 2}), near));
-    EXPECT_LT(distance(kept_rows(of(x.o, {2, 4}), {N - 1}), want.o), 1e-5);
+    const defined want(rows_at(of(x.q, {2, 4}), {N - 1}), rows_at(of(x.k, {1, 2}), near),
+                       rows_at(of(x.v, {1, 2}), near));
+    EXPECT_LT(distance(rows_at(of(x.o, {2, 4}), {N - 1}), want.o), 1e-5);
 }
 
 TEST(evicting, errors_change_nothing) {

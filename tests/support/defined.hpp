@@ -32,7 +32,7 @@ inline ref::options<double> causally() {
 
 /// The tokens named of a tensor, (B, H, n, D).
 template <class T>
-tensor<T> gathered(const tensor<T>& from, const std::vector<index_t>& tokens) {
+tensor<T> rows_at(const tensor<T>& from, const std::vector<index_t>& tokens) {
     const auto [B, H, N, D] = from.shape();
     tensor<T> out({B, H, static_cast<index_t>(tokens.size()), D});
     out.each([&](index_t b, index_t h, index_t n, index_t d) {
