@@ -17,8 +17,8 @@ recurrence_sizes sized(index_t N, index_t D = 9, index_t E = 19) { return {2, 1,
 
 struct data : recurrence_data<float> {
     tensor<float> scales;
-    explicit data(const recurrence_sizes& s)
-        : recurrence_data<float>(s), scales(uniform<float>({s.B, 2, s.N, 9}, 20, 0, 1)) {}
+    explicit data(const recurrence_sizes& sizes)
+        : recurrence_data<float>(sizes), scales(uniform<float>({sizes.B, 2, sizes.N, 9}, 20, 0, 1)) {}
     tensor<float> out() const { return tensor<float>({s.B, 2, s.N, s.E}); }
 };
 

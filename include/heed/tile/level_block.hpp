@@ -110,7 +110,7 @@ private:
             P sum = acc.at[r][0];
             for (index_t j = i; j <= i + r; ++j)
                 sum = fma(P(met_[(i + r) * padded_ + j]), load_aligned<P>(v + j * column_ + e), sum);
-            store_aligned(o + (i + r) * stride + e, sum);
+            store(o + (i + r) * stride + e, sum);
         }
     }
 
