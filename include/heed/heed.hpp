@@ -112,6 +112,5 @@
 #include "policy/xpos.hpp"
 #include "select/gathered.hpp"
 #include "select/topk.hpp"
-#include "select/triangles.hpp"
 #include "simd/hadamard.hpp"
 #include "simd/quantised_rows.hpp"
