@@ -6,6 +6,8 @@
 //       normalise and store o
 #pragma once
 
+#include <optional>
+
 #include "../policy/sequence.hpp"
 #include "../tile/chunked.hpp"
 #include "../tile/recurrent.hpp"

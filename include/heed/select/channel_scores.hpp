@@ -6,6 +6,7 @@
 // Cost: r of D numbers of every key, read once for the group, and an exponential for each row.
 #pragma once
 
+#include "../core/context.hpp"
 #include "../simd/math.hpp"
 #include "../tile/streamed.hpp"
 #include "topk.hpp"

@@ -6,6 +6,7 @@
 // Cost: 2 D numbers of every page, read once for the group.
 #pragma once
 
+#include "../core/context.hpp"
 #include "../simd/math.hpp"
 #include "../tile/streamed.hpp"
 #include "topk.hpp"
