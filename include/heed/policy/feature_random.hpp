@@ -78,14 +78,13 @@ struct positive_features {
         const index_t m = w.shape[2];
         detail::project(w, at.h, x, y);
         const auto by = static_cast<T>(factor);
-        T shift = by * by * detail::square_length(x, D) / 2;
+        T largest = 0, half = by * by * detail::square_length(x, D) / 2;
         if (at.query && m > 0) {
-            shift = y[0];
-            for (index_t i = 1; i < m; ++i) shift = shift < y[i] ? y[i] : shift;
-            shift *= by;
+            largest = y[0], half = 0;
+            for (index_t i = 1; i < m; ++i) largest = largest < y[i] ? y[i] : largest;
         }
         const P share(1 / std::sqrt(static_cast<T>(m)));
-        detail::map_channels(y, m, y, [&](const P& p) { return share * exp(fma(p, P(by), P(-shift))); });
+        detail::map_channels(y, m, y, [&](const P& p) { return share * exp(fma(p - P(largest), P(by), P(-half))); });
     }
     void check(const char* op, const extents<4>& q, const extents<4>& k) const {
         detail::check_directions(op, w, q, k);
