@@ -1,4 +1,3 @@
-// heed_test: O1
 // Attention over contiguous, paged and layer-shared caches: the bits of dense k and v, whose values the definition
 // gives.
 #include <heed/heed.hpp>

@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // contiguous_cache against plain vectors of tokens, under random sequences of all its operations.
 #include <heed/cache/contiguous.hpp>
 #include <memory>

@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // Accumulated mass with a forgetting factor [20], and heavy hitters: their recursion, limits, and the two simulations.
 #include <gtest/gtest.h>
 

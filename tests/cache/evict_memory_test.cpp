@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // Memories of fixed size and waiting queries (Attendre [22]), against the masks they amount to.
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // Eviction by key norm [41]: which stay, what leaves the choice alone, and attention over what stays.
 #include <gtest/gtest.h>
 

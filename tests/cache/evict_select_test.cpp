@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // Selection by score against a stable sort.
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // Eviction by token types [75] against the mask it decodes under, and by the size it promises.
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // Pruning of visual tokens [11]: what stays, schedules, and the pruned run as the dense run on the rest.
 #include <gtest/gtest.h>
 

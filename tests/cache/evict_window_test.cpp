@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // SnapKV and Ada-SnapKV [65]: scores by their definition, budgets, limits, and the mass that is kept.
 #include <gtest/gtest.h>
 

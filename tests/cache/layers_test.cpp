@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // Caches shared across layers [18]: which layer reads what, who may append, and the exact count of bytes.
 #include <heed/cache/contiguous.hpp>
 #include <heed/cache/layers.hpp>

@@ -1,4 +1,3 @@
-// heed_test: O1
 // Attention over a mapped cache has the bits of attention over the same rows in memory, however segments cut them.
 #include <heed/heed.hpp>
 

@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // A mapped cache whose process is killed at random moments, and one on a full disk.
 #include <gtest/gtest.h>
 #include <sys/mman.h>

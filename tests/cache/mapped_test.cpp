@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // A mapped cache against a list of tokens: random operations and reopenings, malformed files, errors that change
 // nothing.
 #include <gtest/gtest.h>

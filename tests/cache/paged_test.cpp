@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // paged_cache against plain vectors of tokens, under random sequences of all its operations, and its count of pages.
 #include <heed/cache/paged.hpp>
 #include <map>

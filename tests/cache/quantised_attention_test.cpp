@@ -1,4 +1,3 @@
-// heed_test: O1
 // Attention over quantised caches: the definition over the numbers they hold, for one query and for many.
 #include <heed/heed.hpp>
 

@@ -1,4 +1,3 @@
-// heed_test: O1
 // Attention over streams: row [13]'s definition in double, and what it is equal to at its limits.
 #include <heed/heed.hpp>
 #include <heed/ref/rotary.hpp>

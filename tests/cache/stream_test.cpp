@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // stream_cache: what is held is a function of the tokens seen, whatever the history; sinks turn without drift.
 #include <heed/cache/stream.hpp>
 #include <heed/ref/rotary.hpp>

@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS threads sanitize
+// heed_test: LABELS threads sanitize
 #include <gtest/gtest.h>
 
 #include <heed/core/threads.hpp>

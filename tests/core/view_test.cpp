@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // Views: strides of the layouts, slices, and what two views may share.
 #include <gtest/gtest.h>
 

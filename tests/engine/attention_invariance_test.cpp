@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS threads
+// heed_test: LABELS threads
 // Bits: the same for any executor, any batch neighbours and any grouping of rows; no row feels its suffix.
 #include <heed/heed.hpp>
 #include <thread>

@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // Layouts: any strides, any alignment; nothing is read past an operand, nothing beside the output is written.
 #include <heed/heed.hpp>
 

@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // Storage types: every operand its own, sums in float (double where any operand is double).
 #include <heed/heed.hpp>
 

@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // Values of attention in float and double against the definition, at sizes around lanes and tiles.
 #include <heed/heed.hpp>
 

@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize threads
+// heed_test: LABELS sanitize threads
 #include <heed/core/threads.hpp>
 #include <heed/engine/convolution.hpp>
 #include <heed/ref/convolution.hpp>

@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // Merging partial results: the laws of a commutative monoid, and any split of the keys equals one call.
 #include <heed/heed.hpp>
 

@@ -1,4 +1,3 @@
-// heed_test: O1
 // Probes against the record of the definition; they agree with each other, and never change a bit of the output.
 #include <algorithm>
 #include <heed/heed.hpp>

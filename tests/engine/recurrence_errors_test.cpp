@@ -1,4 +1,3 @@
-// heed_test: O1
 // Malformed calls say what is wrong with which numbers, before anything is written; empty extents are valid.
 #include "recurs.hpp"
 #include "refuses.hpp"

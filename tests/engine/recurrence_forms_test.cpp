@@ -1,4 +1,3 @@
-// heed_test: O1
 // The forms of a recurrence are one function: token by token, in chunks of any size, all at once, step by step, whole
 // or in pieces.
 #include "recurs.hpp"

@@ -1,4 +1,3 @@
-// heed_test: O1
 // Adversarial gates and values: decays from 1 to 0 in every mixture, huge and tiny operands, NaN and infinities.
 #include "recurs.hpp"
 

@@ -1,4 +1,3 @@
-// heed_test: O1
 // Bits: the same for any batch neighbours and any scratch; no token feels its suffix.
 #include <heed/core/threads.hpp>
 

@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // Layouts and storage: any strides, any alignment, any element type; nothing is read past an operand, nothing beside
 // the output is written.
 #include "guarded.hpp"

@@ -1,4 +1,3 @@
-// heed_test: O1
 // Orders and packing: from the end, every query after the last token, sequences side by side.
 #include "recurs.hpp"
 

@@ -1,4 +1,3 @@
-// heed_test: O1
 // Values of recurrences by how they read, forget and normalise: reads before the update, a bonus, value decays, complex
 // decays, normalisers and feature maps.
 #include "recurs.hpp"

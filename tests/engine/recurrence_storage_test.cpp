@@ -1,4 +1,3 @@
-// heed_test: O1
 // Element types: double, bf16 and f16 operands and gates, and types of their own for each operand.
 #include "recurs.hpp"
 

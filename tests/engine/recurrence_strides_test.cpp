@@ -1,4 +1,3 @@
-// heed_test: O1
 // Strides of the operands of rarer policies, and broadcast batches.
 #include "recurs.hpp"
 

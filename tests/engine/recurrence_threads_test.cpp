@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS threads
+// heed_test: LABELS threads
 // Bits: the same for any executor.
 #include <heed/core/threads.hpp>
 

@@ -1,4 +1,3 @@
-// heed_test: O1
 // Values of recurrences whose update reads the state: delta rules, several steps a token, diagonal plus low rank.
 #include "recurs.hpp"
 

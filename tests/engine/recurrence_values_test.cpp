@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // Values of additive recurrences against the definition, by decay, form and size.
 #include "recurs.hpp"
 

@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // A weighted update weighs the keys of a recurrence, and with them its sums of keys: as keys weighted before do, bit by
 // bit.
 #include "recurs.hpp"

@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // Undoing tokens: the state is that of the tokens that remain, stepped one by one, to the bit. And a state written
 // without being read, and read without being written.
 #include <heed/engine/rollback.hpp>

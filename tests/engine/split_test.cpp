@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS threads
+// heed_test: LABELS threads
 // Few queries over many keys, and sources whose rows lie scattered: values by the definition, bits by the rules.
 #include <heed/heed.hpp>
 

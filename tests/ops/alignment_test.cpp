@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // Alignments: the transducer lattice against all its paths, monotonic and chunkwise attention, Aaren.
 #include <heed/core/threads.hpp>
 #include <heed/engine/attention.hpp>

@@ -1,4 +1,3 @@
-// heed_test: O1
 // Attention that waits [22], against the masks it amounts to.
 #include <heed/heed.hpp>
 

@@ -1,4 +1,3 @@
-// heed_test: O1
 // Attention calibration against the dense formula, and its limits.
 #include <heed/ops/attention_calibration.hpp>
 #include <heed/policy/probe.hpp>

@@ -1,4 +1,3 @@
-// heed_test: O1
 // Attention sorting's loop, and AttnRank's order against brute force.
 #include <algorithm>
 #include <heed/ops/attention_sorting.hpp>

@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // Based and ReBased against sums over weights, their definition, and their limits.
 #include <heed/engine/attention.hpp>
 #include <heed/ops/based.hpp>

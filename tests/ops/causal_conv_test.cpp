@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // The short causal convolution against its definition and its laws.
 #include <heed/core/threads.hpp>
 #include <heed/ops/causal_conv.hpp>

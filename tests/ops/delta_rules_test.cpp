@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // The delta rules by name, DeltaNet, gated DeltaNet, KDA and DeltaProduct: against their definition, token by token,
 // and where one of them equals another.
 #include <heed/ops/gated_delta_product.hpp>

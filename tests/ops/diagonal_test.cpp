@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // HGRN, RG-LRU, minGRU and minLSTM against their definitions, and their limits.
 #include <heed/ops/hgrn.hpp>
 #include <heed/ops/min_rnn.hpp>

@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 #include <heed/core/threads.hpp>
 #include <heed/engine/convolution.hpp>
 #include <heed/ops/distillation.hpp>

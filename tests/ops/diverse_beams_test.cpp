@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // Diverse beam search against beam search by sorting, its limits, and errors.
 #include <algorithm>
 #include <heed/ops/diverse_beams.hpp>

@@ -1,4 +1,3 @@
-// heed_test: O1
 // Dual chunk attention against its definition, and the limits in which it is something simpler.
 #include <heed/cache/contiguous.hpp>
 #include <heed/ops/dual_chunk.hpp>

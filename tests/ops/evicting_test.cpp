@@ -1,4 +1,3 @@
-// heed_test: O1
 // A decode loop that evicts: what it holds and gives against a loop in double precision, prefill against steps, errors.
 #include <heed/heed.hpp>
 

@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // Gated linear attentions against their definitions, and the limits in which one is another.
 #include <heed/ops/gla.hpp>
 #include <heed/ops/retention.hpp>

@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // Gated slot attention and ABC against their definition, in pieces, and where they are softmax attention.
 #include <heed/engine/attention.hpp>
 #include <heed/ops/gsa.hpp>

@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // Hybrid attention against its definition, and between softmax and linear attention.
 #include <heed/ops/hybrid_attention.hpp>
 #include <heed/ref/hybrid_attention.hpp>

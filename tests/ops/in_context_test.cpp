@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // In-context regression by linear self-attention against its closed form, and its limits.
 #include <heed/ops/in_context.hpp>
 

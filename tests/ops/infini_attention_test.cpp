@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // Infini-attention against its definition, the limits of its gate, and properties of its memory.
 #include <heed/ops/infini_attention.hpp>
 #include <heed/policy/mask_segment.hpp>

@@ -1,4 +1,3 @@
-// heed_test: O1
 // Attention to quantised keys, SeqBoat and pooling of neighbours against plain loops.
 #include <heed/ops/point_groups.hpp>
 #include <heed/ops/seqboat.hpp>

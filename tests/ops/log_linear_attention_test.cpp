@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // Log-linear attention against its definition, in blocks and token by token, and the limits in which it is a
 // recurrence.
 #include <heed/core/threads.hpp>

@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // S4D's filters, HyperZZW and multi-head long convolution.
 #include <heed/ops/hyperzzw.hpp>
 #include <heed/ops/multi_head_convolution.hpp>

@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // Mamba-2 against its definition: steps, groups, states, forms; and where it is linear attention.
 #include <heed/ops/mamba2.hpp>
 #include <heed/ops/mixing_matrix.hpp>

@@ -1,4 +1,3 @@
-// heed_test: O1
 // The whole layer of Mega against plain loops.
 #include <heed/ops/mega.hpp>
 

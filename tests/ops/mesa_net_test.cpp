@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // The Mesa layer against its definition, its limits, and what its steps come to.
 #include <heed/core/threads.hpp>
 #include <heed/ops/mesa_net.hpp>

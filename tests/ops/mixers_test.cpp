@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // Reverse complements, scans over images and their orders, gated memory.
 #include <heed/engine/attention.hpp>
 #include <heed/ops/gated_memory.hpp>

@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // Mixing matrices of operators, and the losses between them.
 #include <heed/engine/attention.hpp>
 #include <heed/ops/gated_deltanet.hpp>

@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // The mLSTM against its definition, in pieces, in extreme gates, and where it is linear attention.
 #include <heed/ops/mlstm.hpp>
 #include <heed/ref/mlstm.hpp>

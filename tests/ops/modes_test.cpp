@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // Time-invariant state spaces: the moving average of Mega, S4D real and complex, both ways, and complex diagonals.
 #include <heed/ops/diagonal_ssm.hpp>
 #include <heed/ops/ema.hpp>

@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // Left-to-right HMMs against the sum over all paths, and their laws.
 #include <heed/core/threads.hpp>
 #include <heed/ops/neural_hmm.hpp>

@@ -1,4 +1,3 @@
-// heed_test: O1
 // Parallel context encoding: pieces apart, the choice of pieces by its definition, positions, entropies.
 #include <algorithm>
 #include <heed/ops/parallel_context.hpp>

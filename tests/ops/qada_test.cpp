@@ -1,4 +1,3 @@
-// heed_test: O1
 // Query-adaptive attention: decisions and outputs by the definition, its limits, and the moments of keys.
 #include <heed/ops/qada.hpp>
 

@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // Quest: bounds hold, choices and outputs are those of the definition, and an index follows its cache.
 #include <heed/cache/contiguous.hpp>
 #include <heed/cache/paged.hpp>

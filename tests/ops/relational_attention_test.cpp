@@ -1,4 +1,3 @@
-// heed_test: O1
 // Relations between tokens against the definition with a key and a value of its own for every pair.
 #include <heed/heed.hpp>
 

@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // Retention against its definition, its block, and its limits.
 #include <heed/ops/retention.hpp>
 

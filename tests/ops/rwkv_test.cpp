@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // RWKV-6 and RWKV-7, DPLR and IPLR: against their definition, token by token, and where one equals another.
 #include <heed/ops/deltanet.hpp>
 #include <heed/ops/kda.hpp>

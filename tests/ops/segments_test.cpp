@@ -1,4 +1,3 @@
-// heed_test: O1
 // Attention by segments: the output is attention's, the masses are sums of the dense weights; star attention's phases.
 #include <heed/ops/segments.hpp>
 #include <heed/ops/star.hpp>

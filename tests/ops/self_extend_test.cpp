@@ -1,4 +1,3 @@
-// heed_test: O1
 // Self-extend against its definition, and its limits.
 #include <heed/ops/self_extend.hpp>
 #include <heed/ref/rotary_attention.hpp>

@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // SparQ and SparF: choices and outputs by the definition, limits, and an index that follows its cache.
 #include <heed/cache/contiguous.hpp>
 #include <heed/cache/paged.hpp>

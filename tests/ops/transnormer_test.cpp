@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // TransNormer against its definition, and its limits.
 #include <heed/ops/transnormer.hpp>
 

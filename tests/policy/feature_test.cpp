@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // Feature maps: the kernels that dot products of their rows are, for every width around the lanes.
 #include <heed/policy/feature_gate.hpp>
 #include <heed/policy/feature_power.hpp>

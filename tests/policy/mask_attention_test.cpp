@@ -1,4 +1,3 @@
-// heed_test: O1
 // The engine under every mask, against the definition. Masks stand behind any_mask: one engine is compiled.
 #include <heed/heed.hpp>
 

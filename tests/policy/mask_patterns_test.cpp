@@ -1,4 +1,3 @@
-// heed_test: O1
 #include <heed/policy/masks.hpp>
 
 #include "mask_laws.hpp"

@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 #include <heed/policy/masks.hpp>
 
 #include "mask_laws.hpp"

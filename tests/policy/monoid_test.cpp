@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // Monoids are monoids: identity, associativity, and the action of a product is that of its factors in turn.
 #include <gtest/gtest.h>
 

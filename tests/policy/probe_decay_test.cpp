@@ -1,4 +1,3 @@
-// heed_test: O1
 // Key mass with a weight per query, against the definition, and against key_mass where all weights are 1.
 #include <heed/engine/attention.hpp>
 #include <heed/policy/mask_position.hpp>

@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // The probe relation_mass: weights by relation, against the weights themselves and their definition.
 #include <heed/heed.hpp>
 

@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // Scaled rotations by their formulas and limits, through rotary; xPos and randomised positions as well.
 #include <algorithm>
 #include <heed/ops/rotary.hpp>

@@ -1,4 +1,3 @@
-// heed_test: O1
 // The engine under scores and weights of the catalogue, against the definition, and the limits that join them.
 #include <heed/heed.hpp>
 

@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 #include <random>
 
 #include <heed/policy/masks.hpp>

@@ -1,4 +1,3 @@
-// heed_test: O1
 #include <gtest/gtest.h>
 
 #include <cmath>

@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // Chosen keys of a source: their rows, and attention over them, which is that over all keys with the others hidden.
 #include <heed/cache/quantised.hpp>
 #include <heed/engine/attention.hpp>

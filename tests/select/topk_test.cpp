@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // top_k against sorting, for any distribution, tie and length; NaN, infinities and both zeros.
 #include <gtest/gtest.h>
 

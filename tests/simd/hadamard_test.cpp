@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // The Walsh-Hadamard transform against its definition, and its laws.
 #include <gtest/gtest.h>
 

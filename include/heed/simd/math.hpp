@@ -147,6 +147,14 @@ HEED_INLINE P log_by_parts(const P& n, const P& f) {
     return sum + (error + (n * P(ln_2_low<T>) + bend));
 }
 
+/// x, but at least `least`, where powers of it are 0, if 0 does not come of itself there; NaN stays NaN.
+template <class T, class A>
+HEED_INLINE pack<T, A> bounded_below(const pack<T, A>& x, T least) {
+    if constexpr (scales_to_zero<A>)
+        return x;
+    else  // not max(x, least): the x86 instruction returns its second operand when one is NaN
+        return max(pack<T, A>(least), x);
+}
 }  // namespace detail
 
 /// 2^x for x <= 127 (float) or 1023 (double), wrong above; -inf and everything below the normal range give 0 or a
@@ -154,8 +162,7 @@ HEED_INLINE P log_by_parts(const P& n, const P& f) {
 template <class T, class A>
 HEED_INLINE pack<T, A> exp2_nonpositive(const pack<T, A>& x) {
     using P = pack<T, A>;
-    // max(bound, x) and not max(x, bound): the x86 instruction returns its second operand when one is NaN.
-    const P bounded = max(P(sizeof(T) == 4 ? T(-160) : T(-1100)), x);
+    const P bounded = detail::bounded_below(x, sizeof(T) == 4 ? T(-160) : T(-1100));
     const P n = round_even(bounded);
     return scale_by_power(detail::exp2_fraction(bounded - n), n);
 }
@@ -171,7 +178,7 @@ HEED_INLINE pack<T, A> exp2(const pack<T, A>& x) {
 template <class T, class A>
 HEED_INLINE pack<T, A> exp_nonpositive(const pack<T, A>& x) {
     using P = pack<T, A>;
-    const P bounded = max(P(sizeof(T) == 4 ? T(-110) : T(-760)), x);
+    const P bounded = detail::bounded_below(x, sizeof(T) == 4 ? T(-110) : T(-760));
     const P n = round_even(bounded * P(log2_e<T>));
     const P rest = fma(n, P(-detail::ln_2_low<T>), fma(n, P(-detail::ln_2_high<T>), bounded));
     return scale_by_power(fma(detail::exp_slope(rest), rest, P(1)), n);
