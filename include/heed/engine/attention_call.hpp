@@ -210,6 +210,7 @@ private:
         r.m = s.m + u * shape::most_rows;
         r.l = s.l + u * shape::most_rows;
         r.seen = ~std::uint64_t(0) << n;  // the lanes beyond the rows need no key
+        r.hides = false;
         const index_t width = r.width(L);
         const Q* from = x.q.data + b * x.q.strides[0] + h * x.q.strides[1] + first * x.q.strides[2];
         if constexpr (Op::step == 1)
@@ -231,9 +232,12 @@ private:
         const index_t first = within * cut.units_per_task;
         const index_t count = std::min(cut.units_per_task, cut.units_per_group - first);
         block blocks[most_units];
-        for (index_t u = 0; u < count; ++u) {
+        const auto start_unit = [&](index_t u) {
             const index_t h = g * x.group() + (first + u) % x.group();
             start(blocks[u], b, h, cut.packs((first + u) / x.group(), x.N(), shape::lanes), s, u);
+        };
+        for (index_t u = 0; u < count; ++u) {
+            start_unit(u);
             if (again) recall(blocks[u], sums);
         }
         source tiles(x.source, b, g, s.k, s.v);
@@ -246,16 +250,27 @@ private:
                 return {&scored, &visible};
         }();
         tile_plan<A, T> plan;
-        if (!again) walk(blocks, count, visible, x.keys(b, g), [&](range keys) {
-            tiles.open(keys);
-            for (index_t u = 0; u < count; ++u) {
-                plan_tile<A, T>(visible, blocks[u].at, keys, plan);
-                if (plan.count == 0) continue;
-                tiles.load(plan);
-                note_seen(blocks[u], plan);
-                attend(blocks[u], tiles, plan, logit, s.p);
-            }
-        });
+        const auto meet_keys = [&](index_t unit, index_t units, bool guarded) {
+            walk(blocks + unit, units, visible, x.keys(b, g), [&](range keys) {
+                tiles.open(keys);
+                for (index_t u = unit; u < unit + units; ++u) {
+                    plan_tile<A, T>(visible, blocks[u].at, keys, plan);
+                    if (plan.count == 0) continue;
+                    tiles.load(plan);
+                    note_seen(blocks[u], plan);
+                    attend(blocks[u], tiles, plan, logit, guarded, s.p);
+                }
+            });
+        };
+        if (!again) {
+            meet_keys(0, count, false);
+            // A hidden pair weighs 0, and 0 * NaN shows: only then is it looked where V is not finite.
+            for (index_t u = 0; u < count; ++u)
+                if (blocks[u].hides && !all_finite<A, T>(blocks[u].o, 1, x.E() * blocks[u].width(shape::lanes))) {
+                    start_unit(u);
+                    meet_keys(u, 1, true);
+                }
+        }
         for (index_t u = 0; u < count && !again; ++u) finish(blocks[u], s, sums);
         if constexpr (rows_observed) observe_rows(blocks, count, tiles, s);
     }
@@ -283,12 +298,13 @@ private:
                     r.seen |= (plan.at[e].seen(c, k) & lanes) << (c * shape::lanes);
     }
 
-    void attend(block& r, source& tiles, const tile_plan<A, T>& plan, const map& logit, scalar* p) const {
-        bool guarded = false;
-        if (plan.partial)
-            for (int e = 0; e < plan.count && !guarded; ++e)
-                guarded = !plan.at[e].full && !tiles.finite(plan.at[e]);
-        attend_tile<A, T, Op>(r, tiles.tile(), plan, x.D(), x.E(), product_factor(), logit, weight, guarded, p);
+    /// `guarded`: where V is not finite, hidden pairs do not meet it.
+    void attend(block& r, source& tiles, const tile_plan<A, T>& plan, const map& logit, bool guarded, scalar* p) const {
+        r.hides |= plan.partial;
+        bool meets = false;
+        for (int e = 0; e < plan.count && guarded && !meets; ++e)
+            meets = !plan.at[e].full && !tiles.finite(plan.at[e]);
+        attend_tile<A, T, Op>(r, tiles.tile(), plan, x.D(), x.E(), product_factor(), logit, weight, meets, p);
     }
 
     /// o = O / l, or 0 where no key was visible; the sink joins the sum here; lse is reported.

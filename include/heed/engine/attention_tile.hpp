@@ -26,6 +26,7 @@ struct row_block {
     T* m;            // reference of the exponents, base 2
     T* l;            // sum of weights
     std::uint64_t seen = 0;  // bit r: row r has met a visible key
+    bool hides = false;      // some row has met a micro-block that it does not see whole
 
     index_t width(index_t lanes) const { return packs * lanes; }
 };
