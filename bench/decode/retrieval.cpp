@@ -1,5 +1,5 @@
-// Steps that read an eighth of the keys: Quest by bounds of pages of 16, SparF by 16 of 128 channels, Ltri-LLM by spans, all
-// with the last 64 keys among the chosen. Judged by the definition over what they chose.
+// Steps that read an eighth of the keys: Quest by bounds of pages of 16, SparF by 16 of 128 channels, Ltri-LLM by
+// spans, all with the last 64 keys among the chosen. Judged by the definition over what they chose.
 #include <heed/ref/retrieval.hpp>
 
 #include "decoder.hpp"
@@ -71,8 +71,9 @@ prepared sparf_of(const decode_step& s) {
     });
 }
 
-/// All keys but that of the step, in spans: each token asks with the query of the step and its own key. What a step learns
-/// is forgotten before the next, and no step fills a block where M is a power of 2: to cut blocks is not in the time.
+/// All keys but that of the step, in spans: each token asks with the query of the step and its own key. What a step
+/// learns is forgotten before the next, and no step fills a block where M is a power of 2: to cut blocks is not in the
+/// time.
 template <class S>
 struct spanned {
     static constexpr index_t block = 96;
@@ -102,7 +103,8 @@ prepared ltri_of(const decode_step& s) {
     const auto held = std::make_shared<spanned<S>>(*x);
     const ltri rule(s.M / 8 - 64, 0, 64);
     const auto choice = held->index.choose(x->q, held->cache, rule, factor);
-    return retrieving<S>(s, *x, mixed(*x, choice.keys, std::vector<double>(H, 1)), [=](const view<float>& o, const auto& pool) {
+    auto right = mixed(*x, choice.keys, std::vector<double>(H, 1));
+    return retrieving<S>(s, *x, std::move(right), [=](const view<float>& o, const auto& pool) {
         const auto out = ltri_attention(x->q, held->cache, held->index, o, rule, pool);
         held->index.truncate(1);
         return out;
