@@ -143,7 +143,8 @@ private:
     template <class A, class Source>
     std::vector<double> local_map(const Source& source, index_t b, index_t g, double scale) const {
         const index_t n = rule_.block, first = spanned();
-        std::vector<S> keys(static_cast<std::size_t>(n * D_)), weights(static_cast<std::size_t>(rows_ * n * n));
+        std::vector<S> keys(static_cast<std::size_t>(n * std::max<index_t>(D_, 1)));  // not null, even without width
+        std::vector<S> weights(static_cast<std::size_t>(rows_ * n * n));
         for (index_t j = 0; j < n; ++j) widen_row<A>(source.run(b, g, first + j).k, 0, D_, keys.data() + j * D_);
         const view<const S> q{queries_.data(), {1, rows_, n, D_}, {rows_ * n * D_, D_, rows_ * D_, 1}};
         const view<const S> k = heads(keys.data(), {1, 1, n, D_}), none = heads(keys.data(), {1, 1, n, 0});
