@@ -1,5 +1,5 @@
-// Steps that read an eighth of the keys: Quest by bounds of pages of 16, SparF by 16 of 128 channels, both with the last 64
-// keys among the chosen. Judged by the definition over what they chose.
+// Steps that read an eighth of the keys: Quest by bounds of pages of 16, SparF by 16 of 128 channels, Ltri-LLM by
+// spans, all with the last 64 keys among the chosen. Judged by the definition over what they chose.
 #include <heed/ref/retrieval.hpp>
 
 #include "decoder.hpp"
@@ -71,13 +71,55 @@ prepared sparf_of(const decode_step& s) {
     });
 }
 
+/// All keys but that of the step, in spans: each token asks with the query of the step and its own key. What a step
+/// learns is forgotten before the next, and no step fills a block where M is a power of 2: to cut blocks is not in the
+/// time.
+template <class S>
+struct spanned {
+    static constexpr index_t block = 96;
+    contiguous_cache<S> cache;
+    span_index<float> index{span_blocks(block)};
+
+    explicit spanned(const prompt& x) : cache({1, G, D, D}, x.k.shape[2]) {
+        std::vector<float> memory(static_cast<std::size_t>(H * block * D));
+        const auto q = heads(memory.data(), {1, H, block, D});
+        for (index_t first = 0; first + 1 < x.k.shape[2]; first += block) {
+            const range next{first, std::min(first + block, x.k.shape[2] - 1)};
+            cache.append(slice(x.k, 2, next), slice(x.v, 2, next));
+            for (index_t h = 0; h < H; ++h)
+                for (index_t j = next.first; j < next.last; ++j)
+                    for (index_t d = 0; d < D; ++d)
+                        q(0, h, j - first, d) = x.q(0, h, 0, d) + x.k(0, h / group, j, d);
+            index.append(slice(q, 2, {0, next.size()}), cache, factor);
+        }
+        const range last{x.k.shape[2] - 1, x.k.shape[2]};
+        cache.append(slice(x.k, 2, last), slice(x.v, 2, last));
+    }
+};
+
+template <class S>
+prepared ltri_of(const decode_step& s) {
+    const auto x = prompt_of(s.M);
+    const auto held = std::make_shared<spanned<S>>(*x);
+    const ltri rule(s.M / 8 - 64, 0, 64);
+    const auto choice = held->index.choose(x->q, held->cache, rule, factor);
+    auto right = mixed(*x, choice.keys, std::vector<double>(H, 1));
+    return retrieving<S>(s, *x, std::move(right), [=](const view<float>& o, const auto& pool) {
+        const auto out = ltri_attention(x->q, held->cache, held->index, o, rule, pool);
+        held->index.truncate(1);
+        return out;
+    });
+}
+
 }  // namespace
 
 std::vector<decoder> retrieval_decoders() {
     return {{"quest", "f32", "heed", quest_of<float>},
             {"quest", "bf16", "heed", quest_of<bf16>},
             {"sparf", "f32", "heed", sparf_of<float>},
-            {"sparf", "bf16", "heed", sparf_of<bf16>}};
+            {"sparf", "bf16", "heed", sparf_of<bf16>},
+            {"ltri", "f32", "heed", ltri_of<float>},
+            {"ltri", "bf16", "heed", ltri_of<bf16>}};
 }
 
 }  // namespace bench

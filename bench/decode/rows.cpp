@@ -19,7 +19,8 @@ std::vector<measurement> brief_rows() {
         for (int threads : {1, 2}) {
             const decode_step s{M, threads};
             for (const char* dtype : {"f32", "bf16", "f16", "int8"}) rows.push_back(measured("contiguous", dtype, s));
-            for (const char* cache : {"paged16", "paged64", "stream", "quest", "sparf"}) rows.push_back(measured(cache, "f32", s));
+            for (const char* cache : {"paged16", "paged64", "stream", "quest", "sparf", "ltri"})
+                rows.push_back(measured(cache, "f32", s));
             if (M == 4096)
                 for (const char* by : {"naive", "eigen"}) rows.push_back(measured("contiguous", "f32", s, by));
         }

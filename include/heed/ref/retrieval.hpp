@@ -1,5 +1,5 @@
-// The definitions of retrieval while decoding, in double precision and plain loops: SparQ [51], Quest and block choices [65],
-// triangles [100]. They share nothing with the library's own.
+// The definitions of retrieval while decoding, in double precision and plain loops: SparQ [51], Quest and block choices
+// [65], triangles, their spans and the choice of them (Ltri-LLM) [100]. They share nothing with the library's own.
 #pragma once
 
 #include <algorithm>
@@ -116,6 +116,80 @@ double triangle(view<T, 2> map, range span, double c) {
     for (index_t i = span.first; i < span.last; ++i)
         for (index_t j = span.first; j <= i; ++j) sum += static_cast<double>(map(i, j)) - c;
     return sum;
+}
+
+/// Spans of at most `longest` tokens with T > 0: the greatest, then the greatest that overlaps none before, and so on,
+/// at most so many; ascending. Ties to the earlier, then the shorter.
+template <class T>
+std::vector<range> triangle_spans(view<T, 2> map, double c, index_t longest, index_t most) {
+    std::vector<range> spans;
+    while (static_cast<index_t>(spans.size()) < most) {
+        range best;
+        double greatest = 0;
+        for (index_t a = 0; a < map.shape[0]; ++a)
+            for (index_t b = a + 1; b <= std::min(map.shape[0], a + longest); ++b) {
+                const double score = triangle(map, {a, b}, c);
+                bool apart = true;
+                for (range span : spans) apart = apart && (span & range{a, b}).empty();
+                if (apart && score > greatest) greatest = score, best = {a, b};
+            }
+        if (best.empty()) break;
+        spans.push_back(best);
+    }
+    std::sort(spans.begin(), spans.end(), [](range x, range y) { return x.first < y.first; });
+    return spans;
+}
+
+/// The mean over heads of softmax(scale q k^T), causal: q (R, n, D), k (n, D); (n, n).
+template <class Q, class K>
+std::vector<double> local_map(view<Q, 3> q, view<K, 2> k, double scale) {
+    const index_t R = q.shape[0], n = q.shape[1], D = q.shape[2];
+    std::vector<double> mean(static_cast<std::size_t>(n * n));
+    for (index_t r = 0; r < R; ++r)
+        for (index_t i = 0; i < n; ++i) {
+            std::vector<double> logits(static_cast<std::size_t>(i + 1));
+            for (index_t j = 0; j <= i; ++j)
+                for (index_t d = 0; d < D; ++d)
+                    logits[static_cast<std::size_t>(j)] +=
+                        scale * static_cast<double>(q(r, i, d)) * static_cast<double>(k(j, d));
+            const auto weights = softmax(logits);
+            for (index_t j = 0; j <= i; ++j)
+                mean[static_cast<std::size_t>(i * n + j)] +=
+                    weights[static_cast<std::size_t>(j)] / static_cast<double>(R);
+        }
+    return mean;
+}
+
+/// The score of a span for one pooled query q (D): the greatest q . k over the keys of k (M, D) that tell it.
+template <class Q, class K>
+double span_score(view<Q, 1> q, view<K, 2> k, const std::vector<index_t>& told) {
+    double most = -std::numeric_limits<double>::infinity();
+    for (index_t j : told) {
+        double dot = 0;
+        for (index_t d = 0; d < q.shape[0]; ++d) dot += static_cast<double>(q(d)) * static_cast<double>(k(j, d));
+        most = std::max(most, dot);
+    }
+    return most;
+}
+
+/// Spans by score, best first, ties to the earlier, until the next would bring the keys they have in `among` beyond
+/// `most`: the keys, ascending.
+inline std::vector<index_t> span_keys(const std::vector<range>& spans, const std::vector<double>& scores, range among,
+                                      index_t most) {
+    std::vector<index_t> keys;
+    std::vector<bool> taken(spans.size());
+    for (std::size_t round = 0; round < spans.size(); ++round) {
+        std::size_t best = spans.size();
+        for (std::size_t s = 0; s < spans.size(); ++s)
+            if (!taken[s] && !(spans[s] & among).empty() && (best == spans.size() || scores[s] > scores[best]))
+                best = s;
+        if (best == spans.size() || static_cast<index_t>(keys.size()) + (spans[best] & among).size() > most) break;
+        taken[best] = true;
+        for (index_t j = 0; j < spans[best].last; ++j)
+            if ((spans[best] & among).contains(j)) keys.push_back(j);
+    }
+    std::sort(keys.begin(), keys.end());
+    return keys;
 }
 
 }  // namespace heed::inline HEED_ABI::ref

@@ -19,7 +19,7 @@ namespace heed::inline HEED_ABI {
 ///   open(D, E)               becomes the state of no keys
 ///   size()                   how many keys it knows
 ///   cut(n)                   forgets all but the first n
-///   read(source, b, g)       knows all keys of this head
+///   read(source, b, g)       knows all keys of this head, where the index can follow a source without its queries
 ///   bytes()
 template <class Head>
 class head_index {
@@ -27,19 +27,8 @@ public:
     /// Reads the keys the source holds beyond those known; the first source says how many heads there are. Policy: on.
     template <key_value_source Source, class... P>
     void follow(const Source& source, const P&... policies) {
-        const index_t B = source.batch(), G = source.heads();
-        if (!open_) start(B, G, source.key_width(), source.value_width());
-        const auto same = [&](index_t mine, const char* what, index_t its) {
-            require_shape(mine == its, op, "the index has ", what, " ", mine, ", the source ", its);
-        };
-        same(shape_[0], "batch", B), same(shape_[1], "heads", G);
-        same(shape_[2], "key width", source.key_width()), same(shape_[3], "value width", source.value_width());
-        for (index_t b = 0; b < B; ++b)
-            for (index_t g = 0; g < G; ++g)
-                require_argument(of(b, g).size() <= source.keys(b, g), op, "the index knows ", of(b, g).size(),
-                                 " keys of head (", b, ", ", g, "), the source holds ", source.keys(b, g));
-        const auto context = detail::pick<roles::context>(detail::calling_thread{}, policies...);
-        for_tasks(*context.pool, B * G, [&](index_t t, index_t) { heads_[at(t)].read(source, t / G, t % G); });
+        meet(source);
+        each_head([&](Head& head, index_t b, index_t g) { head.read(source, b, g); }, policies...);
     }
 
     /// Forgets the last n keys of every head, or of those of sequence b, as truncate of a cache does.
@@ -77,13 +66,37 @@ public:
     const Head& of(index_t b, index_t g) const { return heads_[at(b * shape_[1] + g)]; }
 
 protected:
+    static constexpr const char* op = "index";
+
     explicit head_index(const Head& prototype) : prototype_(prototype) {}
 
+    /// Checks that the source is the one that was followed; the first one says how many heads there are.
+    template <key_value_source Source>
+    void meet(const Source& source) {
+        const index_t B = source.batch(), G = source.heads();
+        if (!open_) start(B, G, source.key_width(), source.value_width());
+        const auto same = [&](index_t mine, const char* what, index_t its) {
+            require_shape(mine == its, op, "the index has ", what, " ", mine, ", the source ", its);
+        };
+        same(shape_[0], "batch", B), same(shape_[1], "heads", G);
+        same(shape_[2], "key width", source.key_width()), same(shape_[3], "value width", source.value_width());
+        for (index_t b = 0; b < B; ++b)
+            for (index_t g = 0; g < G; ++g)
+                require_argument(of(b, g).size() <= source.keys(b, g), op, "the index knows ", of(b, g).size(),
+                                 " keys of head (", b, ", ", g, "), the source holds ", source.keys(b, g));
+    }
+    /// f(head, b, g), each a task. Policy: on.
+    template <class F, class... P>
+    void each_head(const F& f, const P&... policies) {
+        const auto context = detail::pick<roles::context>(detail::calling_thread{}, policies...);
+        const index_t G = shape_[1];
+        for_tasks(*context.pool, count(), [&](index_t t, index_t) { f(heads_[at(t)], t / G, t % G); });
+    }
+    Head& own(index_t b, index_t g) { return heads_[at(b * shape_[1] + g)]; }
+
 private:
-    static constexpr const char* op = "index";
     static std::size_t at(index_t i) { return static_cast<std::size_t>(i); }
     index_t count() const { return static_cast<index_t>(heads_.size()); }
-    Head& own(index_t b, index_t g) { return heads_[at(b * shape_[1] + g)]; }
 
     void start(index_t B, index_t G, index_t D, index_t E) {
         Head empty = prototype_;

@@ -7,8 +7,8 @@
 #pragma once
 
 #include "../core/context.hpp"
-#include "../simd/math.hpp"
 #include "../tile/streamed.hpp"
+#include "log_mass.hpp"
 #include "topk.hpp"
 
 namespace heed::inline HEED_ABI::detail {
@@ -80,7 +80,8 @@ public:
         const std::span<const T> between(bound_ + first, static_cast<std::size_t>(pages - recent - first));
         each_of_top_k<A>(between, k - recent - first, [&](index_t p) { take(first + p); });
         for (index_t p = pages - recent; p < pages; ++p) take(p);
-        for (index_t r = 0; r < R_; ++r) outside[r] = log_mass(centre_ + r * stride_, pages);
+        const double page = std::log(static_cast<double>(pages_.page));
+        for (index_t r = 0; r < R_; ++r) outside[r] = log_mass<A>(centre_ + r * stride_, pages) + page;
     }
 
 private:
@@ -103,18 +104,6 @@ private:
             store_aligned(bound_ + first + c, most);
         }
         for (index_t r = 0; r < R_; ++r) std::copy_n(s + (R_ + r) * tile, tile, centre_ + r * stride_ + first);
-    }
-
-    /// log(page sum of 2^x).
-    double log_mass(const T* x, index_t n) const {
-        const T top = *std::max_element(x, x + n);
-        if (top == -std::numeric_limits<T>::infinity()) return static_cast<double>(top);
-        P sum(T(0));
-        index_t j = 0;
-        for (; j + L <= n; j += L) sum += exp2_nonpositive(load_aligned<P>(x + j) - P(top));
-        double all = static_cast<double>(reduce_add(sum));
-        for (; j < n; ++j) all += std::exp2(static_cast<double>(x[j] - top));
-        return (static_cast<double>(top) + std::log2(all * static_cast<double>(pages_.page))) * ln_2<double>;
     }
 
     page_rows<S> pages_;
