@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // Ltri-LLM: spans and choices are those of the definition, planted topics are found, limits, and streams cut short.
 #include <heed/cache/contiguous.hpp>
 #include <heed/cache/paged.hpp>

@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // Triangles of a causal map by running sums, the greatest that do not overlap, and the spans they make.
 #include <heed/ref/retrieval.hpp>
 #include <heed/select/triangles.hpp>
