@@ -3,20 +3,18 @@
 
 #include <vector>
 
-#include "context.hpp"
+#include "large_pages.hpp"
 
 namespace heed::inline HEED_ABI {
 
 template <class T>
 struct aligned_allocator {
     using value_type = T;
-    static constexpr std::align_val_t alignment{arena::alignment};
-
     aligned_allocator() = default;
     template <class U>
     aligned_allocator(const aligned_allocator<U>&) noexcept {}
-    T* allocate(std::size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), alignment)); }
-    void deallocate(T* p, std::size_t) noexcept { ::operator delete(p, alignment); }
+    T* allocate(std::size_t n) { return static_cast<T*>(detail::allocate_block(n * sizeof(T))); }
+    void deallocate(T* p, std::size_t n) noexcept { detail::release_block{n * sizeof(T)}(p); }
     friend bool operator==(const aligned_allocator&, const aligned_allocator&) { return true; }
 };
 

@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "error.hpp"
+#include "large_pages.hpp"
 #include "range.hpp"
 #include "roles.hpp"
 
@@ -69,11 +70,11 @@ private:
 /// Scratch memory, aligned to 64 bytes: the caller's span, or its own.
 class arena {
 public:
-    static constexpr std::size_t alignment = 64;
+    static constexpr std::size_t alignment = block_alignment;
 
     arena() = default;
     explicit arena(std::size_t bytes)
-        : owned_(static_cast<std::byte*>(::operator new(bytes + alignment, std::align_val_t(alignment)))),
+        : owned_(static_cast<std::byte*>(detail::allocate_block(bytes + alignment)), detail::release_block{bytes + alignment}),
           memory_(owned_.get(), bytes + alignment) {}
     explicit arena(std::span<std::byte> memory) : memory_(memory) {}
 
@@ -88,10 +89,7 @@ public:
     }
 
 private:
-    struct release {
-        void operator()(std::byte* p) const noexcept { ::operator delete(p, std::align_val_t(alignment)); }
-    };
-    std::unique_ptr<std::byte, release> owned_;
+    std::unique_ptr<std::byte, detail::release_block> owned_;
     std::span<std::byte> memory_;
 };
 
