@@ -10,19 +10,11 @@
 #include <heed/heed.hpp>
 #include <vector>
 
+#include "drawn.hpp"
+
 using namespace heed;
 
 namespace {
-
-using matrix = implicit_filter<float>::matrix;
-
-matrix drawn(index_t rows, index_t columns, std::uint64_t seed, double spread) {
-    const counter_random random(seed);
-    matrix m(rows, columns);
-    for (index_t i = 0; i < m.size(); ++i)
-        m.data()[i] = static_cast<float>(spread * random.normal(static_cast<std::uint64_t>(i)));
-    return m;
-}
 
 /// Nucleotide n: genes of three letters in a row out of a small code, between stretches of anything.
 int nucleotide(index_t n) {

@@ -27,6 +27,16 @@ void add(std::vector<measurement>& rows, const recurrence_task& t) {
         if (takes_part(c.name, t)) rows.push_back(measured(t, c.name));
 }
 
+/// Definitions are slow, some of them in N^2.
+void add_composites(std::vector<measurement>& rows, index_t D, const std::vector<index_t>& lengths, int threads = 1) {
+    for (index_t N : lengths)
+        for (const composite& c : composites()) {
+            const recurrence_task t{c.op, D, D, N, 8, threads};
+            if (c.by == "heed" || N <= 1024)
+                rows.push_back({t.name("f32") + "/" + c.by, threads, [=] { return c.prepare(t); }});
+        }
+}
+
 std::vector<measurement> whole_rows() {
     std::vector<measurement> rows;
     for (const char* op : operators) {
@@ -35,6 +45,10 @@ std::vector<measurement> whole_rows() {
         for (index_t N : {65536, 262144, 1048576}) rows.push_back(measured(task_of(op, 64, N, 1)));
         for (index_t D : {64, 128}) rows.push_back(measured(task_of(op, D, 2048, 8, 2)));
         rows.push_back(step_measured(task_of(op, 128, 1, 32)));
+    }
+    for (index_t D : {64, 128}) {
+        add_composites(rows, D, {256, 1024, 4096, 16384});
+        add_composites(rows, D, {2048}, 2);
     }
     return rows;
 }
@@ -46,6 +60,7 @@ std::vector<measurement> brief_rows() {
         if (op == std::string("linear_attention") || op == std::string("gated_deltanet"))
             for (const char* by : {"naive", "eigen"}) rows.push_back(measured(task_of(op, 64, 1024, 8), by));
     }
+    add_composites(rows, 64, {1024});
     return rows;
 }
 

@@ -18,9 +18,9 @@ double recurrence_task::flops() const {
 
 template <class V>
 V sequence::carve(const extents<V::rank>& shape, float*& at) {
-    const V v{at, shape, dense_strides(shape)};
-    at += round_up(v.size(), 16);
-    return v;
+    const V one{at, shape, dense_strides(shape)};
+    at += round_up(one.size(), 16);
+    return one;
 }
 
 sequence::sequence(const recurrence_task& t) {
@@ -73,12 +73,8 @@ std::shared_ptr<const sequence> sequence_of(const recurrence_task& t) {
 
 namespace {
 
-/// Worst error over the largest element, over a prefix of the first heads.
-double error_of(const recurrence_task& t, const sequence& x) {
-    const range some{0, std::min<index_t>(t.N, 80)}, heads{0, std::min<index_t>(t.H, 2)};
-    const auto cut = [&](const auto& v) { return slice(slice(v, 2, some), 1, heads); };
+void define_recurrence(const recurrence_task& t, const sequence& x, const sequence_views& part, const view<double>& o) {
     ref::recurrence_options<double> with;
-    const index_t H = heads.size();
     const bool by_token = t.op == "simple_gla" || t.op == "mamba2" || t.op == "gated_deltanet";
     const bool by_channel = t.op == "gla" || t.op == "kda" || t.op == "rwkv6" || t.op == "rwkv7";
     if (by_token)
@@ -109,9 +105,16 @@ double error_of(const recurrence_task& t, const sequence& x) {
             return with.key_features(row, h);
         };
     }
+    ref::recurrence(part.q, part.k, part.v, o, with);
+}
+
+/// Worst error over the largest element, over a prefix of the first heads.
+double error_of(const recurrence_task& t, const sequence& x, const definition& define) {
+    const range some{0, std::min<index_t>(t.N, 80)}, heads{0, std::min<index_t>(t.H, 2)};
+    const index_t H = heads.size();
     std::vector<double> memory(static_cast<std::size_t>(H * some.size() * t.E));
     const auto want = bench::heads(memory.data(), {1, H, some.size(), t.E});
-    ref::recurrence(cut(x.q), cut(x.k), cut(x.v), want, with);
+    define(x.cut(heads, some), want);
     double worst = 0, largest = 0;
     for (index_t h = 0; h < H; ++h)
         for (index_t n = 0; n < some.size(); ++n)
@@ -126,10 +129,11 @@ double error_of(const recurrence_task& t, const sequence& x) {
 
 }  // namespace
 
-prepared judged_recurrence(const recurrence_task& task, std::shared_ptr<const sequence> x, job run) {
+prepared judged_recurrence(const recurrence_task& task, std::shared_ptr<const sequence> x, job run,
+                           const definition& define) {
     std::fill_n(x->o.data, x->o.size(), std::numeric_limits<float>::quiet_NaN());
     run();
-    const double error = error_of(task, *x);
+    const double error = error_of(task, *x, define);
     char wrong[80] = "";
     if (!(error <= 2e-5)) std::snprintf(wrong, sizeof wrong, "wrong: off by %.1e of the largest", error);
     const double bytes = sizeof(float) * static_cast<double>(task.H * task.N * (2 * task.D + 2 * task.E));
@@ -139,6 +143,11 @@ prepared judged_recurrence(const recurrence_task& task, std::shared_ptr<const se
             .bytes = bytes,
             .columns = {{"error", error}},
             .output = std::as_bytes(std::span(x->o.data, static_cast<std::size_t>(x->o.size())))};
+}
+prepared judged_recurrence(const recurrence_task& task, std::shared_ptr<const sequence> x, job run) {
+    return judged_recurrence(task, x, std::move(run), [task, x](const sequence_views& part, const view<double>& o) {
+        define_recurrence(task, *x, part, o);
+    });
 }
 
 }  // namespace bench

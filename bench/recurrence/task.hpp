@@ -21,24 +21,38 @@ struct recurrence_task {
 };
 
 /// Operands every operator finds its own among: normal q and v, keys of length 1, gates as trained models have them.
-class sequence {
+struct sequence_views {
+    view<float> q, k, v, o;           // (1, H, N, D), (1, H, N, E)
+    view<float> channel_logs, a, b;   // (1, H, N, D): log decays; the factors of a low-rank update
+    view<float, 3> token_logs, beta;  // (1, H, N)
+
+    /// Some of the heads and tokens.
+    sequence_views cut(range heads, range tokens) const {
+        sequence_views y = *this;
+        const auto all = [&](auto&... x) { ((x = slice(slice(x, 1, heads), 2, tokens)), ...); };
+        all(y.q, y.k, y.v, y.o, y.channel_logs, y.a, y.b, y.token_logs, y.beta);
+        return y;
+    }
+};
+class sequence : public sequence_views {
     std::vector<float> memory_;
     template <class V>
     V carve(const extents<V::rank>& shape, float*& at);
 
 public:
-    view<float> q, k, v, o;           // (1, H, N, D), (1, H, N, E)
-    view<float> channel_logs, a, b;   // (1, H, N, D): log decays; the factors of a low-rank update
-    view<float, 3> token_logs, beta;  // (1, H, N)
-    view<float, 2> own;               // (H, D): RWKV-6's bonus
-    std::vector<float> head_logs;     // (H)
+    view<float, 2> own;            // (H, D): RWKV-6's bonus
+    std::vector<float> head_logs;  // (H)
 
     explicit sequence(const recurrence_task&);
 };
 std::shared_ptr<const sequence> sequence_of(const recurrence_task&);
 
 /// The output is compared with the definition over the first tokens of the first heads; causal operators do not know
-/// how many come later.
+/// how many come later. define(part, o): o of these heads and tokens.
+using definition = std::function<void(const sequence_views& part, const view<double>& o)>;
+prepared judged_recurrence(const recurrence_task& task, std::shared_ptr<const sequence> x, job run,
+                           const definition& define);
+/// The same by the definition of recurrences with the policies of the operator.
 prepared judged_recurrence(const recurrence_task& task, std::shared_ptr<const sequence> x, job run);
 
 /// Calls f with the policies of the operator, (decay), (update), ...

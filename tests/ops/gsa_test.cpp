@@ -175,7 +175,7 @@ TEST(gsa, refuses_what_does_not_fit_before_it_writes) {
         [&] {
             gated_slot_attention(carried, x.q, x.k, x.v, o, x.s.v(), slice(x.g.v(), 3, {0, 3}));
         },
-        "channel_decay has 3 key channels");
+        "value_decay has 3 value channels");
     refuses<argument_error>([&] { gated_slot_attention(carried, x.q, x.k, x.v, o, x.s.v(), x.s.v()); },
                             "the most is 0");
     std::vector<std::byte> few(128);

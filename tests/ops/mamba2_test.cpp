@@ -119,14 +119,17 @@ TEST(mamba2, a_step_is_a_token_of_a_sequence) {
 }
 
 TEST(mamba2, groups_are_heads_repeated) {
-    const block<float> m({2, 4, 2, 20, 8, 8});
-    auto wide = m;
-    for (auto* x : {&wide.in, &wide.out}) {
-        tensor<float> repeated({2, 4, 20, 8});
-        repeated.each([&](index_t b, index_t h, index_t n, index_t s) { repeated(b, h, n, s) = (*x)(b, h / 2, n, s); });
-        *x = repeated;
+    for (const index_t G : {1, 2}) {
+        const block<float> m({2, 4, G, 20, 8, 8});
+        auto wide = m;
+        for (auto* x : {&wide.in, &wide.out}) {
+            tensor<float> repeated({2, 4, 20, 8});
+            repeated.each(
+                [&](index_t b, index_t h, index_t n, index_t s) { repeated(b, h, n, s) = (*x)(b, h / (4 / G), n, s); });
+            *x = repeated;
+        }
+        EXPECT_TRUE(same_values(wide.run(wide.options()), m.run(m.options()))) << G << " groups";
     }
-    EXPECT_TRUE(same_values(wide.run(wide.options()), m.run(m.options())));
 }
 
 TEST(mamba2, without_decay_is_linear_attention_over_weighted_values) {

@@ -6,6 +6,7 @@
 // The engine cuts work by shape only, so results have the same bits under every executor.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <concepts>
 #include <cstddef>
@@ -105,6 +106,8 @@ public:
         return at;
     }
     std::size_t used() const noexcept { return used_; }
+    /// Whether it was given no memory.
+    bool counts() const noexcept { return !memory_; }
 
 private:
     std::byte* memory_;
@@ -132,7 +135,7 @@ struct on {
 };
 
 /// Policy in the place of on{}: the call checks its arguments, computes nothing, and tells how many bytes of scratch it
-/// needs on this executor.
+/// needs on this executor; of several calls, the most.
 template <executor E>
 struct scratch_size {
     using role = roles::context;
@@ -141,7 +144,7 @@ struct scratch_size {
     std::size_t* bytes;
     arena* scratch = nullptr;
 
-    scratch_size(E& e, std::size_t& need) : pool(&e), bytes(&need) {}
+    scratch_size(E& e, std::size_t& need) : pool(&e), bytes(&need) { need = 0; }
 };
 
 namespace detail {
@@ -160,7 +163,7 @@ inline serial calling_thread::self{};
 template <class Context, class Body>
 void with_scratch(const char* op, const Context& context, std::size_t need, const Body& body) {
     if constexpr (requires { context.bytes; }) {
-        *context.bytes = need;
+        *context.bytes = std::max(*context.bytes, need);
     } else if (context.scratch) {
         require_argument(context.scratch->size() >= need, op, "the arena holds ", context.scratch->size(),
                          " bytes, the call needs ", need);

@@ -28,13 +28,20 @@ public:
         memory_ = arena(bytes());
         clear();
     }
+    /// In scratch that must outlive it; as long as the carver only counts, a shape without memory. Copies own theirs.
+    state(carver& from, index_t B, index_t H, index_t D, index_t E) : shape_{B, H, D, E} {
+        auto* const lent = from.take<std::byte>(static_cast<index_t>(bytes()));
+        if (from.counts()) return;
+        memory_ = arena(std::span(lent, bytes()));
+        clear();
+    }
     state(const state& other) : shape_(other.shape_) { *this = other; }
     state(state&& other) noexcept : shape_(std::exchange(other.shape_, {})), memory_(std::move(other.memory_)) {}
     state& operator=(const state& other) {
         if (this == &other) return *this;
-        if (bytes() != other.bytes() || !memory_.data()) memory_ = arena(other.bytes());
+        if (bytes() != other.bytes() || !memory_.data()) memory_ = other.memory_.data() ? arena(other.bytes()) : arena();
         shape_ = other.shape_;
-        if (bytes() > 0) std::memcpy(memory_.data(), other.memory_.data(), bytes());
+        if (other.memory_.data() && bytes() > 0) std::memcpy(memory_.data(), other.memory_.data(), bytes());
         return *this;
     }
     state& operator=(state&& other) noexcept {

@@ -8,7 +8,6 @@
 #pragma once
 
 #include <limits>
-#include <vector>
 
 #include "../engine/recurrence.hpp"
 #include "../policy/score.hpp"
@@ -20,6 +19,9 @@ template <class T>
 struct slot_state {
     state<T> keys, values;
     slot_state(index_t B, index_t H, index_t D, index_t M, index_t E) : keys(B, H, D, M), values(B, H, M, E) {}
+    /// In scratch that must outlive it.
+    slot_state(carver& from, index_t B, index_t H, index_t D, index_t M, index_t E)
+        : keys(from, B, H, D, M), values(from, B, H, M, E) {}
 };
 
 namespace detail {
@@ -44,48 +46,33 @@ void softmax_row(T* p, index_t width) {
     for (index_t i = 0; i < end; i += L) store_aligned(p + i, by * load_aligned<P>(p + i));
 }
 
-/// The policies of a pack but its scale, as a tuple.
-template <class... P>
-auto without_scale(const P&... policies) {
-    return std::tuple_cat([](const auto& p) {
-        if constexpr (has_role<decltype(p), roles::scale>)
-            return std::tuple<>{};
-        else
-            return std::make_tuple(p);
-    }(policies)...);
-}
-
 }  // namespace detail
 
-/// From the state carried, which is updated. Policies: scale{} (default 1/sqrt(D)), on{...}. Memory beside: (B, Hq, N,
-/// M). Throws shape_error or argument_error before o or the state is written.
+/// From the state carried, which is updated. Policies: scale{} (default 1/sqrt(D)), on{...} or scratch_size. Scratch
+/// beside: (B, Hq, N, M). Throws shape_error or argument_error before o or the state is written.
 template <class A = default_arch, class T, class Q, class K, class V, class O, class W, class G, class... P>
 void gated_slot_attention(slot_state<T>& carried, const Q& q, const K& k, const V& v, O&& o, const view<W, 4>& s,
                           const view<G, 4>& g, const P&... policies) {
     const auto query = as_view(q);
     const index_t B = query.shape[0], H = query.shape[1], N = query.shape[2], M = s.shape[3];
-    constexpr index_t L = lanes<T, A>;
-    const index_t row = round_up(M, L);
-    arena memory(static_cast<std::size_t>(std::max<index_t>(B * H * N * row, 0)) * sizeof(T));
-    T* const first = reinterpret_cast<T*>(memory.data());
-    const view<T> p{first, {B, H, N, M}, {H * N * row, N * row, row, 1}};
-    const auto rest = detail::without_scale(policies...);
+    const index_t row = round_up(M, lanes<T, A>);
     const auto context = detail::pick<roles::context>(detail::calling_thread{}, policies...);
-    const auto weigh = [&](const auto& run) {  // run over what reads the values
-        std::apply([&](const auto&... each) { run(p, s, v, o, channel_decay{g}, scale{1}, each..., carried.values); },
-                   rest);
-    };
-    weigh([&](auto&&... x) {  // is checked before the keys are written
-        const std::size_t need = recurrence_scratch<A>(x...);
-        require_argument(!context.scratch || context.scratch->size() >= need, "gated_slot_attention",
-                         "the arena holds ", context.scratch ? context.scratch->size() : 0, " bytes, the call needs ",
-                         need);
-    });
-    recurrence<A>(q, k, s, p, value_decay{g}, policies..., carried.keys);
-    for_tasks(*context.pool, B * H, [&](index_t head, index_t) {
-        for (index_t n = 0; n < N; ++n) detail::softmax_row<A>(first + (head * N + n) * row, M);
-    });
-    weigh([&](auto&&... x) { recurrence<A>(x...); });
+    detail::in_shared_scratch(
+        "gated_slot_attention",
+        [&](carver& from, const auto&... with) {
+            T* const first = from.take<T>(std::max<index_t>(B * H * N * row, 0));
+            const view<T> p{first, {B, H, N, M}, {H * N * row, N * row, row, 1}};
+            recurrence<A>(q, k, s, p, value_decay{g}, with..., carried.keys);
+            for_tasks(*context.pool, from.counts() ? 0 : B * H, [&](index_t head, index_t) {
+                for (index_t n = 0; n < N; ++n) detail::softmax_row<A>(first + (head * N + n) * row, M);
+            });
+            std::apply(
+                [&](const auto&... each) {
+                    recurrence<A>(p, s, v, o, channel_decay{g}, scale{1}, each..., carried.values);
+                },
+                detail::leave_out<roles::scale>(with...));
+        },
+        policies...);
 }
 
 /// From empty slots.
@@ -99,8 +86,13 @@ void gated_slot_attention(const Q& q, const K& k, const V& v, O&& o, const view<
     using T = accumulator<typename decltype(query)::value_type, typename decltype(keys)::value_type,
                           typename decltype(values)::value_type, std::remove_const_t<W>,
                           typename decltype(as_view(o))::value_type>;
-    slot_state<T> empty(query.shape[0], keys.shape[1], query.shape[3], s.shape[3], values.shape[3]);
-    gated_slot_attention<A>(empty, q, k, v, o, s, g, policies...);
+    detail::in_shared_scratch(
+        "gated_slot_attention",
+        [&](carver& from, const auto&... with) {
+            slot_state<T> empty(from, query.shape[0], keys.shape[1], query.shape[3], s.shape[3], values.shape[3]);
+            gated_slot_attention<A>(empty, q, k, v, o, s, g, with...);
+        },
+        policies...);
 }
 
 /// One token: the operands have N = 1.

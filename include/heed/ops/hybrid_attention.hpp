@@ -9,7 +9,6 @@
 
 #include <cmath>
 #include <span>
-#include <vector>
 
 #include "../engine/attention.hpp"
 #include "../engine/recurrence.hpp"
@@ -18,45 +17,55 @@ namespace heed::inline HEED_ABI {
 namespace detail {
 
 /// Some tokens of a view, (B, H, n, D + more), with `more` columns of ones.
-template <class T>
-class picked_tokens {
-public:
-    template <class S>
-    picked_tokens(const view<S>& from, std::span<const index_t> tokens, index_t more = 0)
-        : shape_{from.shape[0], from.shape[1], static_cast<index_t>(tokens.size()), from.shape[3] + more} {
-        memory_.assign(static_cast<std::size_t>(shape_[0] * shape_[1] * shape_[2] * shape_[3]), static_cast<T>(1.0f));
-        const view<T> to{memory_.data(), shape_, dense_strides(shape_)};
-        for (index_t b = 0; b < shape_[0]; ++b)
-            for (index_t h = 0; h < shape_[1]; ++h)
-                for (index_t n = 0; n < shape_[2]; ++n)
-                    for (index_t d = 0; d < from.shape[3]; ++d)
-                        to(b, h, n, d) = from(b, h, tokens[static_cast<std::size_t>(n)], d);
-    }
-    view<const T> v() const { return {memory_.data(), shape_, dense_strides(shape_)}; }
-
-private:
-    extents<4> shape_;
-    std::vector<T> memory_;
-};
+template <class T, class S>
+view<const T> picked_tokens(carver& memory, const view<S>& from, std::span<const index_t> tokens, index_t more = 0) {
+    const extents<4> shape{from.shape[0], from.shape[1], static_cast<index_t>(tokens.size()), from.shape[3] + more};
+    const view<T> to{memory.take<T>(shape[0] * shape[1] * shape[2] * shape[3]), shape, dense_strides(shape)};
+    if (memory.counts()) return to;
+    for (index_t b = 0; b < shape[0]; ++b)
+        for (index_t h = 0; h < shape[1]; ++h)
+            for (index_t n = 0; n < shape[2]; ++n)
+                for (index_t d = 0; d < shape[3]; ++d)
+                    to(b, h, n, d) = d < from.shape[3]
+                                         ? static_cast<T>(from(b, h, tokens[static_cast<std::size_t>(n)], d))
+                                         : static_cast<T>(1.0f);
+    return to;
+}
 
 /// The numbers of [0, M) that are not among `some`, which ascend.
-inline std::vector<index_t> others(std::span<const index_t> some, index_t M) {
-    std::vector<index_t> rest;
+inline std::span<const index_t> others(carver& memory, std::span<const index_t> some, index_t M) {
+    const index_t count = M - static_cast<index_t>(some.size());
+    index_t* const rest = memory.take<index_t>(count);
     std::size_t next = 0;
-    for (index_t j = 0; j < M; ++j)
+    for (index_t j = 0, n = 0; !memory.counts() && j < M; ++j)
         if (next < some.size() && some[next] == j)
             ++next;
         else
-            rest.push_back(j);
-    return rest;
+            rest[n++] = j;
+    return {rest, static_cast<std::size_t>(count)};
+}
+
+/// o = (w soft + linear) / (w + its last column), w = exp(lse - c), 0 without exact keys.
+template <class T, class O>
+void join_kinds(const view<T>& soft, const view<T>& linear, const view<double, 3>& log_sums, const view<double, 3>& top,
+                bool none, T eps, const view<O>& o) {
+    const auto [B, H, N, E] = o.shape;
+    for (index_t b = 0; b < B; ++b)
+        for (index_t h = 0; h < H; ++h)
+            for (index_t n = 0; n < N; ++n) {
+                const T w = none ? T(0) : static_cast<T>(std::exp(log_sums(b, h, n) - top(b, h, n)));
+                const T all = w + linear(b, h, n, E), by = 1 / (all < eps ? eps : all);
+                for (index_t e = 0; e < E; ++e)
+                    o(b, h, n, e) = static_cast<O>(by * (w * soft(b, h, n, e) + linear(b, h, n, e)));
+            }
 }
 
 }  // namespace detail
 
 /// q (B, H, N, D), k (B, G, M, D), v (B, G, M, E), o (B, H, N, E), G dividing H; exact: the keys met by softmax,
 /// ascending, the rest by `features`. Without exact keys linear attention, with all of them softmax attention.
-/// Policies: on. Memory beside: k and v once more, two outputs. Throws shape_error or argument_error before o is
-/// touched.
+/// Policies: on or scratch_size. Scratch beside: k and v once more, two outputs. Throws shape_error or argument_error
+/// before o is touched.
 template <class A = default_arch, class Q, class K, class V, class O, class Features, class... P>
 void hybrid_attention(const Q& q, const K& k, const V& v, O&& o, std::span<const index_t> exact,
                       const Features& features, double eps = 1e-6, const P&... policies) {
@@ -69,42 +78,34 @@ void hybrid_attention(const Q& q, const K& k, const V& v, O&& o, std::span<const
     const auto out = as_view(o);
     using S = typename decltype(keys)::value_type;
     using W = typename decltype(values)::value_type;
-    using O_ = typename decltype(out)::value_type;
-    using T = accumulator<typename decltype(queries)::value_type, S, W, O_>;
-    const auto [B, H, N, E] = out.shape;
-    const index_t M = keys.shape[2];
+    using T = accumulator<typename decltype(queries)::value_type, S, W, typename decltype(out)::value_type>;
+    const index_t B = out.shape[0], H = out.shape[1], N = out.shape[2], E = out.shape[3], M = keys.shape[2];
     for (std::size_t i = 0; i < exact.size(); ++i)
         require_argument(exact[i] >= 0 && exact[i] < M && (i == 0 || exact[i - 1] < exact[i]), op, "exact key ",
                          exact[i], " does not ascend within the ", M, " keys");
     require_argument(eps > 0, op, "eps is ", eps, ", it must be above 0");
     detail::make_attention_call<A>(queries, detail::source_of(keys, values), out, op).check(op);
 
-    const auto rest = detail::others(exact, M);
-    std::vector<T> soft(static_cast<std::size_t>(B * H * N * E)), linear(static_cast<std::size_t>(B * H * N * (E + 1)));
-    std::vector<double> logs(static_cast<std::size_t>(B * H * N)), tops(logs.size());
-    const auto o_soft = dense(soft.data(), {B, H, N, E}), o_linear = dense(linear.data(), {B, H, N, E + 1});
-    const auto log_sums = dense(logs.data(), {B, H, N}), top = dense(tops.data(), {B, H, N});
-    {
-        const detail::picked_tokens<S> near(keys, exact);
-        const detail::picked_tokens<W> seen(values, exact);
-        attention<A>(queries, near.v(), seen.v(), o_soft, lse{log_sums}, row_max{top}, policies...);
-    }
-    {
-        const detail::picked_tokens<S> far(keys, rest);
-        const detail::picked_tokens<W> read(values, rest, 1);  // its last column sums the weights
-        state<T> sums(B, keys.shape[1], features.width(keys.shape[3]), E + 1);
-        absorb<A>(sums, far.v(), read.v(), features, policies...);
-        recall<A>(sums, queries, o_linear, features, policies...);
-    }
-    for (index_t b = 0; b < B; ++b)
-        for (index_t h = 0; h < H; ++h)
-            for (index_t n = 0; n < N; ++n) {
-                const T w = exact.empty() ? T(0) : static_cast<T>(std::exp(log_sums(b, h, n) - top(b, h, n)));
-                const T all = w + o_linear(b, h, n, E),
-                        by = 1 / (all < static_cast<T>(eps) ? static_cast<T>(eps) : all);
-                for (index_t e = 0; e < E; ++e)
-                    out(b, h, n, e) = static_cast<O_>(by * (w * o_soft(b, h, n, e) + o_linear(b, h, n, e)));
-            }
+    detail::in_shared_scratch(
+        op,
+        [&](carver& from, const auto&... with) {
+            const auto rest = detail::others(from, exact, M);
+            const auto near = detail::picked_tokens<S>(from, keys, exact),
+                       far = detail::picked_tokens<S>(from, keys, rest);
+            const auto seen = detail::picked_tokens<W>(from, values, exact),
+                       read = detail::picked_tokens<W>(from, values, rest, 1);  // its last column sums the weights
+            const auto soft = dense(from.take<T>(B * H * N * E), {B, H, N, E});
+            const auto linear = dense(from.take<T>(B * H * N * (E + 1)), {B, H, N, E + 1});
+            const auto log_sums = dense(from.take<double>(B * H * N), {B, H, N});
+            const auto top = dense(from.take<double>(B * H * N), {B, H, N});
+            state<T> sums(from, B, keys.shape[1], features.width(keys.shape[3]), E + 1);
+            attention<A>(queries, near, seen, soft, lse{log_sums}, row_max{top}, with...);
+            absorb<A>(sums, far, read, features, with...);
+            recall<A>(sums, queries, linear, features, with...);
+            if (!from.counts())
+                detail::join_kinds(soft, linear, log_sums, top, exact.empty(), static_cast<T>(eps), out);
+        },
+        policies...);
 }
 
 }  // namespace heed::inline HEED_ABI

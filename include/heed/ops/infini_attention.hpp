@@ -8,7 +8,6 @@
 
 #include <cmath>
 #include <span>
-#include <vector>
 
 #include "../engine/attention.hpp"
 #include "../engine/recurrence.hpp"
@@ -41,19 +40,28 @@ public:
             absorb<A>(state_, keys, values, elu_plus_one{}, sum_of_keys{}, policies...);
             return;
         }
-        std::vector<T> memory(static_cast<std::size_t>(values.size()));
-        const view<T> news{memory.data(), values.shape, dense_strides(values.shape)};
-        recall<A>(keys, news, policies...);
+        detail::in_shared_scratch(
+            "infini_memory",
+            [&](carver& from, const auto&... with) {
+                const view<T> news{from.take<T>(values.size()), values.shape, dense_strides(values.shape)};
+                recall<A>(keys, news, with...);
+                if (!from.counts()) subtract(values, news);
+                absorb<A>(state_, keys, news, elu_plus_one{}, sum_of_keys{}, with...);
+            },
+            policies...);
+    }
+
+private:
+    /// recalled becomes what values have more than it.
+    template <class V>
+    static void subtract(const view<V>& values, const view<T>& recalled) {
         const auto [B, H, C, E] = values.shape;
         for (index_t b = 0; b < B; ++b)
             for (index_t h = 0; h < H; ++h)
                 for (index_t n = 0; n < C; ++n)
                     for (index_t e = 0; e < E; ++e)
-                        news(b, h, n, e) = static_cast<T>(values(b, h, n, e)) - news(b, h, n, e);
-        absorb<A>(state_, keys, news, elu_plus_one{}, sum_of_keys{}, policies...);
+                        recalled(b, h, n, e) = static_cast<T>(values(b, h, n, e)) - recalled(b, h, n, e);
     }
-
-private:
     state<T> state_;
 };
 
@@ -86,21 +94,24 @@ void check_infini(const char* op, const infini_memory<T>& memory, const Gate& ga
 
 /// The open segment: q (B, Hq, N, D) are the last N <= M tokens of k (B, H, M, D) and v (B, H, M, E), which are not in
 /// the memory yet; o (B, Hq, N, E); gate: a logit for each head of q. A step of decoding has N 1; when M reaches the
-/// length of a segment, memory.fold(k, v) closes it. Policies: on. Memory beside: two outputs of T. Throws before o is
-/// touched.
+/// length of a segment, memory.fold(k, v) closes it. Policies: on or scratch_size. Scratch beside: two outputs of T.
+/// Throws before o is touched.
 template <class A = default_arch, class T, class Q, class K, class V, class O, class Gate, class... P>
 void infini_segment(const infini_memory<T>& memory, const Q& q, const K& k, const V& v, O&& o, const Gate& gate,
                     const P&... policies) {
     const auto out = as_view(o);
     const std::span<const typename Gate::value_type> gates(gate);
     detail::check_infini("infini_segment", memory, gates, out);
-    const auto size = static_cast<std::size_t>(out.size());
-    std::vector<T> first(size), second(size);
-    const view<T> recalled{first.data(), out.shape, dense_strides(out.shape)},
-        local{second.data(), out.shape, recalled.strides};
-    memory.template recall<A>(q, recalled, policies...);
-    attention<A>(q, k, v, local, causal{}, policies...);
-    detail::gate_memory(recalled, local, out, gates);
+    detail::in_shared_scratch(
+        "infini_segment",
+        [&](carver& from, const auto&... with) {
+            const auto rows = [&] { return view<T>{from.take<T>(out.size()), out.shape, dense_strides(out.shape)}; };
+            const view<T> recalled = rows(), local = rows();
+            memory.template recall<A>(q, recalled, with...);
+            attention<A>(q, k, v, local, causal{}, with...);
+            if (!from.counts()) detail::gate_memory(recalled, local, out, gates);
+        },
+        policies...);
 }
 
 /// All tokens of q, k, v (as above, N tokens each) in segments of C, the last perhaps shorter, from the memory, which
@@ -118,11 +129,17 @@ void infini_attention(infini_memory<T>& memory, const Q& q, const K& k, const V&
     require_shape(out.shape[1] == queries.shape[1], op, "o has ", out.shape[1], " heads, q has ", queries.shape[1]);
     detail::with_recurrence<A>(op, queries, keys, values, out, [](const auto&) {});  // checks the shapes
     detail::check_state(op, &memory.held(), {queries.shape[0], keys.shape[1], 0, 0, values.shape[3]}, keys.shape[3]);
-    for (index_t first = 0, N = queries.shape[2]; first < N; first += C) {
-        const auto segment = [&](const auto& x) { return slice(x, 2, {first, std::min(first + C, N)}); };
-        infini_segment<A>(memory, segment(queries), segment(keys), segment(values), segment(out), gate, policies...);
-        memory.template fold<A>(segment(keys), segment(values), by, policies...);
-    }
+    detail::in_shared_scratch(
+        op,
+        [&](carver&, const auto&... with) {
+            for (index_t first = 0, N = queries.shape[2]; first < N; first += C) {
+                const auto segment = [&](const auto& x) { return slice(x, 2, {first, std::min(first + C, N)}); };
+                infini_segment<A>(memory, segment(queries), segment(keys), segment(values), segment(out), gate,
+                                  with...);
+                memory.template fold<A>(segment(keys), segment(values), by, with...);
+            }
+        },
+        policies...);
 }
 
 }  // namespace heed::inline HEED_ABI

@@ -7,7 +7,7 @@
 // Guo et al., arXiv:2506.04761.
 #pragma once
 
-#include <vector>
+#include <array>
 
 #include "../engine/recurrence.hpp"
 #include "../policy/score.hpp"
@@ -24,22 +24,39 @@ public:
     log_linear_state(index_t B, index_t H, index_t D, index_t E) : shape_{B, H, D, E} {
         for (index_t extent : shape_) require_shape(extent >= 0, "log_linear_state", "extent ", extent, " is negative");
     }
+    /// In scratch that must outlive it, for so many tokens.
+    log_linear_state(carver& from, index_t B, index_t H, index_t D, index_t E, index_t tokens)
+        : log_linear_state(B, H, D, E) {
+        for (index_t bit = 0; bit < bits(tokens); ++bit) stretch(bit) = state<T>(from, B, H, D, E);
+    }
     const extents<4>& shape() const { return shape_; }
     index_t tokens() const { return tokens_; }
     bool holds(index_t bit) const { return tokens_ >> bit & 1; }
     /// The stretch of 2^bit tokens; holds(bit).
     state<T>& stretch(index_t bit) { return stretches_[static_cast<std::size_t>(bit)]; }
 
-    /// The next 2^bit tokens, a multiple of which went before: equal stretches become one.
-    void append(state<T>&& last, index_t bit) {
+    /// Allocates the stretches that so many tokens have; calls up to there allocate nothing.
+    void reserve(index_t tokens) {
+        for (index_t bit = 0; bit < bits(tokens); ++bit)
+            if (stretch(bit).shape() != shape_) stretch(bit) = state<T>(shape_[0], shape_[1], shape_[2], shape_[3]);
+    }
+    /// The next 2^bit tokens, a multiple of which went before, are written by write(state), from 0; equal stretches
+    /// become one. There must be room for them.
+    template <class Write>
+    void append(index_t bit, const Write& write) {
         index_t at = bit;
-        for (; holds(at); ++at) add(last, stretch(at));
-        if (static_cast<index_t>(stretches_.size()) <= at) stretches_.resize(static_cast<std::size_t>(at) + 1);
-        stretch(at) = std::move(last);
+        while (holds(at)) ++at;
+        state<T>& last = stretch(at);
+        last.clear();
+        write(last);
+        for (index_t equal = bit; equal < at; ++equal) add(last, stretch(equal));
         tokens_ += index_t(1) << bit;
     }
 
 private:
+    static index_t bits(index_t tokens) {
+        return static_cast<index_t>(std::bit_width(static_cast<std::size_t>(tokens)));
+    }
     static void add(state<T>& to, const state<T>& from) {
         const auto [B, H, D, E] = to.shape();
         for (index_t b = 0; b < B; ++b)
@@ -52,7 +69,7 @@ private:
     }
     extents<4> shape_;
     index_t tokens_ = 0;
-    std::vector<state<T>> stretches_;
+    std::array<state<T>, 64> stretches_;
 };
 
 namespace detail {
@@ -63,7 +80,7 @@ template <class T>
 inline constexpr bool is_log_linear_state<log_linear_state<T>> = true;
 
 /// A call over its operands; blocks of tokens one after the other.
-template <class A, class T, class Q, class K, class V, class O, class S, class Decay, class Update, class Context>
+template <class A, class T, class Q, class K, class V, class O, class S, class Decay, class Update>
 struct log_linear_call {
     static constexpr bool delta = Update::kind == update_kind::delta;
     static constexpr const char* op = "log_linear_attention";
@@ -74,7 +91,6 @@ struct log_linear_call {
     view<O> o;
     Decay decay;
     Update update;
-    Context context;
 
     index_t B() const { return o.shape[0]; }
     index_t H() const { return o.shape[1]; }
@@ -101,45 +117,73 @@ struct log_linear_call {
                          " tokens, it must be a power of two");
     }
 
-    void run(log_linear_state<T>& s, index_t C) const {
+    template <class Context>
+    void run(log_linear_state<T>& s, index_t C, carver& from, const Context& context) const {
         const index_t column = round_up(E(), level_block<A, T>::unit), longest = std::min(C, std::max<index_t>(N(), 1));
-        const auto size = static_cast<std::size_t>(B() * H() * longest * column);
-        std::vector<T> sums(size), parts(size);
+        T* const sums = from.take<T>(B() * H() * longest * column);
+        T* const parts = from.take<T>(B() * H() * longest * column);
+        carver one;
+        level_block<A, T>(one, longest, D(), E(), delta);
+        const auto crew = static_cast<std::size_t>(workers(*context.pool, B() * H()));
+        const scratch own{from.take<std::byte>(static_cast<index_t>(one.used() * crew)), one.used()};
+        const auto rows = [&](T* data, index_t n) {
+            return view<T>{data, {B(), H(), n, E()}, {H() * n * column, n * column, column, 1}};
+        };
+        if (from.counts()) {
+            carver nothing;
+            state<T> like(nothing, B(), H(), D(), E());
+            for (index_t n = 1; n <= std::min(C, N()); n *= 2) {
+                read(like, {0, n}, rows(parts, n), context);
+                write(like, {0, n}, context);
+            }
+            return;
+        }
+        s.reserve(s.tokens() + N());
         for (index_t t = 0; t < N();) {
             const auto at = static_cast<std::size_t>(s.tokens()), left = static_cast<std::size_t>(N() - t);
             index_t n = std::min(C, static_cast<index_t>(std::bit_floor(left)));
             if (at > 0) n = std::min(n, index_t(1) << std::countr_zero(at));
-            const extents<4> shape{B(), H(), n, E()}, strides{H() * n * column, n * column, column, 1};
-            block(s, {t, t + n}, {sums.data(), shape, strides}, {parts.data(), shape, strides});
+            block(s, {t, t + n}, rows(sums, n), rows(parts, n), own, context);
             t += n;
         }
     }
 
 private:
+    struct scratch {
+        std::byte* memory;
+        std::size_t of_worker;
+    };
     template <class X>
     static X cut(const X& x, range tokens) {
         return slice(x, 2, tokens);
     }
-    void block(log_linear_state<T>& s, range tokens, const view<T>& sum, const view<T>& part) const {
-        meet_own(tokens, sum);
-        const auto gates = at_tokens(decay, tokens);
-        const auto beta = at_tokens(update, tokens);
+    /// part = what the tokens read from a stretch.
+    template <class Context>
+    void read(state<T>& held, range tokens, const view<T>& part, const Context& context) const {
+        if constexpr (delta) {  // the tokens write nothing, but erase and decay
+            const T zero = 0;
+            const view<const T> nothing{&zero, part.shape, {}};
+            recurrence<A>(cut(q, tokens), cut(k, tokens), nothing, part, held, at_tokens(decay, tokens),
+                          at_tokens(update, tokens), scale{1}, context);
+        } else {
+            recall<A>(held, cut(q, tokens), part, scale{1}, context);
+        }
+    }
+    template <class Context>
+    void write(state<T>& own, range tokens, const Context& context) const {
+        absorb<A>(own, cut(k, tokens), cut(v, tokens), at_tokens(decay, tokens), at_tokens(update, tokens), context);
+    }
+    template <class Context>
+    void block(log_linear_state<T>& s, range tokens, const view<T>& sum, const view<T>& part, const scratch& own,
+               const Context& context) const {
+        meet_own(tokens, sum, own, *context.pool);
         for (index_t bit = 0; s.tokens() >> bit > 0; ++bit) {
             if (!s.holds(bit)) continue;
-            state<T>& held = s.stretch(bit);
-            if constexpr (delta) {  // the tokens write nothing, but erase and decay
-                const T zero = 0;
-                const view<const T> nothing{&zero, part.shape, {}};
-                recurrence<A>(cut(q, tokens), cut(k, tokens), nothing, part, held, gates, beta, scale{1}, context);
-            } else {
-                recall<A>(held, cut(q, tokens), part, scale{1}, context);
-            }
-            add_level(tokens, bit + 1, sum, part, held);
+            read(s.stretch(bit), tokens, part, context);
+            add_level(tokens, bit + 1, sum, part, s.stretch(bit));
         }
-        const index_t bits = std::countr_zero(static_cast<std::size_t>(tokens.size()));
-        state<T> own(B(), H(), D(), E());
-        absorb<A>(own, cut(k, tokens), cut(v, tokens), gates, beta, context);
-        s.append(std::move(own), bits);
+        s.append(std::countr_zero(static_cast<std::size_t>(tokens.size())),
+                 [&](state<T>& last) { write(last, tokens, context); });
         for (index_t b = 0; b < B(); ++b)
             for (index_t h = 0; h < H(); ++h)
                 for (index_t n = 0; n < tokens.size(); ++n)
@@ -156,30 +200,26 @@ private:
     }
 
     /// sum = what the tokens of a block make of each other.
-    void meet_own(range tokens, const view<T>& sum) const {
+    template <executor Pool>
+    void meet_own(range tokens, const view<T>& sum, const scratch& mine, Pool& pool) const {
         const index_t n = tokens.size();
-        carver count;
-        level_block<A, T>(count, n, D(), E(), delta);
-        const auto crew = static_cast<std::size_t>(workers(*context.pool, B() * H()));
-        with_scratch(op, calling_thread{}, count.used() * crew, [&](std::byte* memory) {
-            for_tasks(*context.pool, B() * H(), [&](index_t task, index_t worker) {
-                const index_t b = task / H(), h = task % H();
-                carver from(memory + static_cast<std::size_t>(worker) * count.used());
-                const level_block<A, T> own(from, n, D(), E(), delta);
-                const auto load = [&](const auto& x, T* to, index_t width) {
-                    for (index_t i = 0; i < n; ++i, to += width) {
-                        load_row<A>(x, b, serving(h, H(), x.shape[1]), tokens.first + i, to);
-                        std::fill(to + x.shape[3], to + width, T(0));
-                    }
-                };
-                load(q, own.q, own.row()), load(k, own.k, own.row()), load(v, own.v, own.column());
-                factors(b, h, tokens, own.a);
-                if constexpr (delta)
-                    load_numbers(update.beta, {b, tokens.first, 1, n}, serving(h, H(), update.beta.shape[1]), own.beta);
-                own.run(
-                    n, delta, [&](index_t i) { return scales_at(b, h, tokens.first + i); }, &sum(b, h, 0, 0),
-                    sum.strides[2]);
-            });
+        for_tasks(pool, B() * H(), [&](index_t task, index_t worker) {
+            const index_t b = task / H(), h = task % H();
+            carver from(mine.memory + static_cast<std::size_t>(worker) * mine.of_worker);
+            const level_block<A, T> own(from, n, D(), E(), delta);
+            const auto load = [&](const auto& x, T* to, index_t width) {
+                for (index_t i = 0; i < n; ++i, to += width) {
+                    load_row<A>(x, b, serving(h, H(), x.shape[1]), tokens.first + i, to);
+                    std::fill(to + x.shape[3], to + width, T(0));
+                }
+            };
+            load(q, own.q, own.row()), load(k, own.k, own.row()), load(v, own.v, own.column());
+            factors(b, h, tokens, own.a);
+            if constexpr (delta)
+                load_numbers(update.beta, {b, tokens.first, 1, n}, serving(h, H(), update.beta.shape[1]), own.beta);
+            own.run(
+                n, delta, [&](index_t i) { return scales_at(b, h, tokens.first + i); }, &sum(b, h, 0, 0),
+                sum.strides[2]);
         });
     }
     /// sum += scale[level] part, with the decays since the block began; additive stretches forget the block as well.
@@ -209,9 +249,9 @@ private:
 
 /// q (B, Hq, N, D), k (B, Hk, N, D), v (B, Hv, N, E), o (B, H, N, E) with H = max(Hk, Hv) heads that Hq, Hk, Hv divide;
 /// scales (B, H, N, L), L at least 1 + the bits of the last token's number. Continues from s, which may be empty.
-/// Policies: no_decay, head_decay or token_decay; delta_rule; chunked{C}, C a power of two (64); on. A step of decoding
-/// is a call with N 1. Memory beside: two outputs of C tokens. Throws shape_error or argument_error before anything is
-/// written.
+/// Policies: no_decay, head_decay or token_decay; delta_rule; chunked{C}, C a power of two (64); on or scratch_size. A
+/// step of decoding is a call with N 1. Scratch beside: two outputs of C tokens; s grows, unless it was reserved.
+/// Throws shape_error or argument_error before anything is written.
 template <class A = default_arch, class T, class Q, class K, class V, class S, class O, class... P>
 void log_linear_attention(log_linear_state<T>& s, const Q& q, const K& k, const V& v, const S& level_scales, O&& o,
                           const P&... policies) {
@@ -239,11 +279,12 @@ void log_linear_attention(log_linear_state<T>& s, const Q& q, const K& k, const 
                   "heed: log-linear attention decays by a number a token");
     static_assert(std::is_same_v<Update, additive_update> || Update::kind == update_kind::delta,
                   "heed: log-linear attention has additive and delta updates");
-    on context(*detail::pick<roles::context>(detail::calling_thread{}, policies...).pool);
-    const detail::log_linear_call<A, T, q_type, k_type, v_type, o_type, s_type, Decay, Update, decltype(context)> call{
-        queries, keys, values, scales, out, decay, update, context};
+    const detail::log_linear_call<A, T, q_type, k_type, v_type, o_type, s_type, Decay, Update> call{
+        queries, keys, values, scales, out, decay, update};
     call.check(s, form.tokens);
-    call.run(s, form.tokens);
+    const auto context = detail::pick<roles::context>(detail::calling_thread{}, policies...);
+    detail::in_shared_scratch(
+        call.op, [&](carver& from, const auto& inner) { call.run(s, form.tokens, from, inner); }, context);
 }
 
 /// The same from an empty state, which is forgotten.
@@ -255,8 +296,14 @@ void log_linear_attention(const Q& q, const K& k, const V& v, const S& level_sca
     const auto values = as_view(v);
     using T = accumulator<typename decltype(queries)::value_type, typename decltype(keys)::value_type,
                           typename decltype(values)::value_type, typename decltype(as_view(o))::value_type>;
-    log_linear_state<T> s(keys.shape[0], std::max(keys.shape[1], values.shape[1]), keys.shape[3], values.shape[3]);
-    log_linear_attention<A>(s, queries, keys, values, level_scales, o, policies...);
+    const index_t H = std::max(keys.shape[1], values.shape[1]);
+    detail::in_shared_scratch(
+        "log_linear_attention",
+        [&](carver& from, const auto&... with) {
+            log_linear_state<T> s(from, keys.shape[0], H, keys.shape[3], values.shape[3], queries.shape[2]);
+            log_linear_attention<A>(s, queries, keys, values, level_scales, o, with...);
+        },
+        policies...);
 }
 
 }  // namespace heed::inline HEED_ABI

@@ -48,20 +48,23 @@ struct floored_sum_of_keys {
 
 namespace detail {
 
-/// log f', i' and exp(-m) of each token, (B, H, N), and the last m.
+/// log f', i' and exp(-m) of each token, (B, H, N).
 template <class T>
 struct mlstm_gates {
-    extents<3> shape;
-    std::vector<T> memory, m;
+    view<T, 3> decay, weight, floor;
 
+    mlstm_gates(carver& from, const extents<3>& shape) {
+        for (auto* x : {&decay, &weight, &floor})
+            *x = {from.take<T>(shape[0] * shape[1] * shape[2]), shape, dense_strides(shape)};
+    }
+    /// From m (B, H), which becomes the last one.
     template <class I, class F>
-    mlstm_gates(const view<I, 3>& log_i, const view<F, 3>& log_f, const std::vector<T>& first)
-        : shape(log_i.shape), memory(static_cast<std::size_t>(3 * log_i.size())), m(first) {
-        const auto decay = part(0), weight = part(1), floor = part(2);
-        for (index_t b = 0; b < shape[0]; ++b)
-            for (index_t h = 0; h < shape[1]; ++h) {
-                T& top = m[static_cast<std::size_t>(b * shape[1] + h)];
-                for (index_t t = 0; t < shape[2]; ++t) {
+    void load(const view<I, 3>& log_i, const view<F, 3>& log_f, const view<T, 2>& m) const {
+        const auto [B, H, N] = decay.shape;
+        for (index_t b = 0; b < B; ++b)
+            for (index_t h = 0; h < H; ++h) {
+                T& top = m(b, h);
+                for (index_t t = 0; t < N; ++t) {
                     const T kept = static_cast<T>(log_f(b, h, t)) + top, let_in = static_cast<T>(log_i(b, h, t));
                     top = kept > let_in || kept != kept ? kept : let_in;
                     const bool none = top == -std::numeric_limits<T>::infinity();
@@ -71,34 +74,47 @@ struct mlstm_gates {
                 }
             }
     }
-    view<T, 3> part(index_t i) {
-        return {memory.data() + i * shape[0] * shape[1] * shape[2], shape, dense_strides(shape)};
-    }
 };
 
-}  // namespace detail
-
-/// From the state s, which is updated. Heads of gates are the heads of the state. Policies: scale{}, recurrent{},
-/// chunked{c}, parallel{}, on{...}. Throws shape_error or argument_error before anything is written.
-template <class A = default_arch, class T, class Q, class K, class V, class O, class I, class F, class... P>
-void mlstm(mlstm_state<T>& s, const Q& q, const K& k, const V& v, O&& o, const view<I, 3>& log_i,
-           const view<F, 3>& log_f, const P&... policies) {
+/// mlstm from the sums and maxima (B, H), which are updated.
+template <class A, class T, class Q, class K, class V, class O, class I, class F, class... P>
+void run_mlstm(state<T>& sums, const view<T, 2>& maxima, const Q& q, const K& k, const V& v, O&& o,
+               const view<I, 3>& log_i, const view<F, 3>& log_f, const P&... policies) {
     static constexpr const char* op = "mlstm";
-    static_assert(detail::count_of_role<roles::order, P...> + detail::count_of_role<roles::packed, P...> == 0,
+    static_assert(count_of_role<roles::order, P...> + count_of_role<roles::packed, P...> == 0,
                   "heed: an mLSTM runs forward, over sequences that are not packed");
     constexpr const char* axes[] = {"batch", "heads", "tokens"};
-    const extents<3> want{s.sums.shape()[0], s.sums.shape()[1], as_view(q).shape[2]};
+    const extents<3> want{sums.shape()[0], sums.shape()[1], as_view(q).shape[2]};
     for (std::size_t a = 0; a < 3; ++a) {
         require_shape(log_i.shape[a] == want[a], op, "log_i has ", axes[a], " ", log_i.shape[a], ", expected ",
                       want[a]);
         require_shape(log_f.shape[a] == want[a], op, "log_f has ", axes[a], " ", log_f.shape[a], ", expected ",
                       want[a]);
     }
-    detail::mlstm_gates<T> gates(log_i, log_f, s.maxima);
-    const floored_sum_of_keys<T> normaliser{gates.part(2), as_view(o).shape[1]};
-    recurrence<A>(q, k, v, o, token_decay{gates.part(0)}, weighted_update{gates.part(1)}, normaliser, policies...,
-                  s.sums);
-    s.maxima = std::move(gates.m);
+    const T none = 0;
+    const auto given = [&](const view<T, 3>& x) {
+        return x.data ? view<const T, 3>(x) : view<const T, 3>{&none, want, {}};
+    };
+    in_shared_scratch(
+        op,
+        [&](carver& from, const auto&... with) {
+            const mlstm_gates<T> gates(from, want);
+            if (!from.counts()) gates.load(log_i, log_f, maxima);
+            const floored_sum_of_keys<T> normaliser{gates.floor, as_view(o).shape[1]};
+            recurrence<A>(q, k, v, o, token_decay{given(gates.decay)}, weighted_update{given(gates.weight)}, normaliser,
+                          with..., sums);
+        },
+        policies...);
+}
+
+}  // namespace detail
+
+/// From the state s, which is updated. Heads of gates are the heads of the state. Policies: scale{}, recurrent{},
+/// chunked{c}, parallel{}, on{...} or scratch_size. Throws shape_error or argument_error before anything is written.
+template <class A = default_arch, class T, class Q, class K, class V, class O, class I, class F, class... P>
+void mlstm(mlstm_state<T>& s, const Q& q, const K& k, const V& v, O&& o, const view<I, 3>& log_i,
+           const view<F, 3>& log_f, const P&... policies) {
+    detail::run_mlstm<A>(s.sums, s.m(), q, k, v, o, log_i, log_f, policies...);
 }
 
 /// From nothing.
@@ -109,8 +125,16 @@ void mlstm(const Q& q, const K& k, const V& v, O&& o, const view<I, 3>& log_i, c
                           typename decltype(as_view(v))::value_type, typename decltype(as_view(o))::value_type>;
     const auto keys = as_view(k);
     const auto values = as_view(v);
-    mlstm_state<T> s(keys.shape[0], std::max(keys.shape[1], values.shape[1]), keys.shape[3], values.shape[3]);
-    mlstm<A>(s, q, k, v, o, log_i, log_f, policies...);
+    const index_t B = keys.shape[0], H = std::max(keys.shape[1], values.shape[1]);
+    detail::in_shared_scratch(
+        "mlstm",
+        [&](carver& from, const auto&... with) {
+            state<T> sums(from, B, H, keys.shape[3], values.shape[3]);
+            const view<T, 2> maxima{from.take<T>(B * H), {B, H}, {H, 1}};
+            if (!from.counts()) std::fill_n(maxima.data, maxima.size(), -std::numeric_limits<T>::infinity());
+            detail::run_mlstm<A>(sums, maxima, q, k, v, o, log_i, log_f, with...);
+        },
+        policies...);
 }
 
 /// One token: the operands have N = 1.

@@ -139,15 +139,25 @@ constexpr auto pick(const Default& otherwise, const First& first, const Rest&...
         return pick<Role>(otherwise, rest...);
 }
 
+template <bool Kept, class P>
+constexpr auto one_or_none(const P& policy) {
+    if constexpr (Kept)
+        return std::make_tuple(policy);
+    else
+        return std::tuple<>{};
+}
+template <class P, class... Roles>
+inline constexpr bool has_any_role = (has_role<P, Roles> || ...);
+
 /// All policies of this role, as a tuple.
 template <class Role, class... P>
 constexpr auto pick_all(const P&... policies) {
-    return std::tuple_cat([](const auto& p) {
-        if constexpr (has_role<decltype(p), Role>)
-            return std::make_tuple(p);
-        else
-            return std::tuple<>{};
-    }(policies)...);
+    return std::tuple_cat(one_or_none<has_role<P, Role>>(policies)...);
+}
+/// All policies but those of these roles, as a tuple.
+template <class... Roles, class... P>
+constexpr auto leave_out(const P&... policies) {
+    return std::tuple_cat(one_or_none<!has_any_role<P, Roles...>>(policies)...);
 }
 
 /// A policy's own checks of its parameters against the extents, where it has any.

@@ -1,0 +1,292 @@
+// Operators that are more than one recurrence, or features of their own: heed, and their definitions in float.
+#include <heed/ref/hybrid_attention.hpp>
+#include <heed/ref/infini_attention.hpp>
+#include <heed/ref/log_linear_attention.hpp>
+#include <heed/ref/mesa_net.hpp>
+#include <heed/ref/mlstm.hpp>
+#include <heed/ref/slot_attention.hpp>
+
+#include "../support/crew.hpp"
+#include "contestants.hpp"
+
+namespace bench {
+namespace {
+
+// An operator is made for a task. run(x, context) writes x.o; define<R>(x, o) is the definition in the arithmetic of R;
+// flops are those of a token and head.
+
+template <class R>
+ref::recurrence_options<R> decaying(const sequence_views& x) {
+    ref::recurrence_options<R> with;
+    with.key_decay = [x](index_t b, index_t h, index_t n, index_t) { return static_cast<R>(x.token_logs(b, h, n)); };
+    return with;
+}
+template <class R>
+ref::recurrence_options<R> erasing(const sequence_views& x) {
+    auto with = decaying<R>(x);
+    with.beta = [x](index_t b, index_t h, index_t n) { return static_cast<R>(x.beta(b, h, n)); };
+    return with;
+}
+double state_size(const recurrence_task& t) { return static_cast<double>(t.D * t.E); }
+
+struct mlstm_op {
+    explicit mlstm_op(const recurrence_task&) {}
+    void run(const sequence_views& x, const auto& context) const {
+        mlstm(x.q, x.k, x.v, x.o, x.beta, x.token_logs, context);
+    }
+    template <class R>
+    void define(const sequence_views& x, const auto& o) const {
+        ref::mlstm<R>(x.q, x.k, x.v, x.beta, x.token_logs, o);
+    }
+    double flops(const recurrence_task& t) const { return 4 * state_size(t); }
+};
+
+/// D slots.
+struct gsa_op {
+    explicit gsa_op(const recurrence_task&) {}
+    void run(const sequence_views& x, const auto& context) const {
+        gated_slot_attention(x.q, x.k, x.v, x.o, x.b, x.channel_logs, context);
+    }
+    template <class R>
+    void define(const sequence_views& x, const auto& o) const {
+        ref::gated_slot_attention<R>(x.q, x.k, x.v, x.b, x.channel_logs, o);
+    }
+    double flops(const recurrence_task& t) const { return 4 * static_cast<double>(t.D * (t.D + t.E)); }
+};
+
+struct mesa_net_op {
+    static constexpr index_t steps = 30;  // the paper's
+    float one = 1;
+    view<const float, 2> lambda(const sequence_views& x) const { return {&one, {x.q.shape[1], x.q.shape[3]}, {}}; }
+
+    explicit mesa_net_op(const recurrence_task&) {}
+    void run(const sequence_views& x, const auto& context) const {
+        mesa_state<float> s(1, x.k.shape[1], x.k.shape[3], x.v.shape[3]);
+        mesa_net(s, x.q, x.k, x.v, x.beta, lambda(x), x.o, steps, token_decay{x.token_logs}, context);
+    }
+    template <class R>
+    void define(const sequence_views& x, const auto& o) const {
+        ref::mesa_net<R>(x.q, x.k, x.v, lambda(x), o, erasing<R>(x));
+    }
+    double flops(const recurrence_task& t) const {
+        return 2 * static_cast<double>(t.D * t.D * (steps + 2)) + 4 * state_size(t);
+    }
+};
+
+/// Stretches of Mamba-2's states, or of gated DeltaNet's; all weights are 1/2.
+template <bool Delta>
+struct log_linear_op {
+    float half = 0.5f;
+    view<const float> scales(const sequence_views& x) const {
+        const auto levels = 1 + static_cast<index_t>(std::bit_width(static_cast<std::size_t>(x.q.shape[2])));
+        return {&half, {1, x.q.shape[1], x.q.shape[2], levels}, {}};
+    }
+    explicit log_linear_op(const recurrence_task&) {}
+    void run(const sequence_views& x, const auto& context) const {
+        const token_decay decay(x.token_logs);
+        if constexpr (Delta)
+            log_linear_attention(x.q, x.k, x.v, scales(x), x.o, decay, delta_rule{x.beta}, context);
+        else
+            log_linear_attention(x.q, x.k, x.v, scales(x), x.o, decay, context);
+    }
+    template <class R>
+    void define(const sequence_views& x, const auto& o) const {
+        ref::log_linear_attention<R>(x.q, x.k, x.v, scales(x), o, Delta ? erasing<R>(x) : decaying<R>(x));
+    }
+    double flops(const recurrence_task& t) const {  // as in the header, of blocks of 64
+        const double stretches = std::max(0.0, std::log2(static_cast<double>(t.N) / 64));
+        return state_size(t) * (2 + (Delta ? 3 : 1) * stretches) + 64 * static_cast<double>(t.D + t.E);
+    }
+};
+
+struct infini_op {
+    static constexpr index_t segment = 2048;  // the paper's
+    explicit infini_op(const recurrence_task&) {}
+    void run(const sequence_views& x, const auto& context) const {
+        infini_memory<float> memory(1, x.k.shape[1], x.k.shape[3], x.v.shape[3]);
+        infini_attention(memory, x.q, x.k, x.v, x.o, segment, gates<float>(x), infini_update::linear, context);
+    }
+    template <class R>
+    void define(const sequence_views& x, const auto& o) const {
+        ref::infini_attention<R>(x.q, x.k, x.v, o, segment, gates<R>(x));
+    }
+    double flops(const recurrence_task& t) const {
+        return static_cast<double>(std::min(segment, t.N) * (t.D + t.E)) + 4 * state_size(t);
+    }
+
+private:
+    template <class R>
+    static std::vector<R> gates(const sequence_views& x) {
+        return std::vector<R>(static_cast<std::size_t>(x.q.shape[1]), R(0.5));
+    }
+};
+
+/// One key in eight is met by softmax. Not causal: a part of it would have other keys.
+struct hybrid_op {
+    std::vector<index_t> exact;
+    explicit hybrid_op(const recurrence_task& t) {
+        for (index_t j = 0; j < t.N; j += 8) exact.push_back(j);
+    }
+    void run(const sequence_views& x, const auto& context) const {
+        hybrid_attention(x.q, x.k, x.v, x.o, std::span<const index_t>(exact), elu_plus_one{}, 1e-6, context);
+    }
+    template <class R>
+    void define(const sequence_views& x, const auto& o) const {
+        ref::hybrid_attention<R>(
+            x.q, x.k, x.v, o, [](index_t j) { return j % 8 == 0; }, ref::elu_plus_one<R>);
+    }
+    double flops(const recurrence_task& t) const {
+        return 2 * static_cast<double>(exact.size()) * static_cast<double>(t.D + t.E) + 4 * state_size(t);
+    }
+};
+
+/// One sequence in eight parts.
+struct lasp_op {
+    explicit lasp_op(const recurrence_task&) {}
+    void run(const sequence_views& x, const auto& context) const {
+        lasp(x.q, x.k, x.v, x.o, 8, token_decay{x.token_logs}, context);
+    }
+    template <class R>
+    void define(const sequence_views& x, const auto& o) const {
+        ref::naive_recurrence<R>(x.q, x.k, x.v, o, decaying<R>(x));
+    }
+    double flops(const recurrence_task& t) const { return 4 * state_size(t); }
+};
+
+/// Token by token, the last eight undoable.
+struct rollback_op {
+    explicit rollback_op(const recurrence_task&) {}
+    void run(const sequence_views& x, const auto& context) const {
+        const state<float> none(1, x.k.shape[1], x.k.shape[3], x.v.shape[3]);
+        const auto token = [&](index_t n) { return x.cut({0, x.q.shape[1]}, {n, n + 1}); };
+        const auto first = token(0);
+        rollback undo(none, 8, first.k, first.v, token_decay{first.token_logs}, context);
+        for (index_t n = 0; n < x.q.shape[2]; ++n) {
+            const auto one = token(n);
+            undo.step(one.q, one.k, one.v, one.o, token_decay{one.token_logs}, context);
+        }
+    }
+    template <class R>
+    void define(const sequence_views& x, const auto& o) const {
+        ref::naive_recurrence<R>(x.q, x.k, x.v, o, decaying<R>(x));
+    }
+    double flops(const recurrence_task& t) const { return 4 * state_size(t); }
+};
+
+/// D positive features.
+struct performer_op {
+    std::vector<float> directions;
+    view<const float, 3> w;
+    explicit performer_op(const recurrence_task& t)
+        : directions(orthogonal_directions(1, t.D, t.D, 5)), w(dense(directions.data(), {1, t.D, t.D})) {}
+    void run(const sequence_views& x, const auto& context) const { performer(x.q, x.k, x.v, x.o, w, context); }
+    template <class R>
+    void define(const sequence_views& x, const auto& o) const {
+        ref::recurrence_options<R> with;
+        with.query_features = with.key_features = [this](const std::vector<R>& row, index_t) {
+            const R scale = std::pow(static_cast<R>(row.size()), R(-0.25));
+            R half = 0;
+            for (R one : row) half += scale * scale * one * one / 2;
+            std::vector<R> y(row.size());
+            for (index_t i = 0; i < w.shape[2]; ++i) {
+                R sum = -half;
+                for (index_t d = 0; d < w.shape[1]; ++d)
+                    sum += scale * row[static_cast<std::size_t>(d)] * static_cast<R>(w(0, d, i));
+                y[static_cast<std::size_t>(i)] = std::exp(sum);
+            }
+            return y;
+        };
+        with.normalised = true;
+        ref::naive_recurrence<R>(x.q, x.k, x.v, o, with);
+    }
+    double flops(const recurrence_task& t) const { return 4 * static_cast<double>(t.D * (t.D + t.E)); }
+};
+
+/// D / 2 directions, so D features.
+struct rfa_op {
+    std::vector<float> directions;
+    view<const float, 3> w;
+    explicit rfa_op(const recurrence_task& t)
+        : directions(normal_directions(1, t.D, t.D / 2, 5)), w(dense(directions.data(), {1, t.D, t.D / 2})) {}
+    void run(const sequence_views& x, const auto& context) const { rfa(x.q, x.k, x.v, x.o, w, context); }
+    template <class R>
+    void define(const sequence_views& x, const auto& o) const {
+        ref::recurrence_options<R> with;
+        with.query_features = with.key_features = [this](const std::vector<R>& row, index_t) {
+            R squares = 0;
+            for (R one : row) squares += one * one;
+            const R length = std::sqrt(squares) + R(1e-3);
+            const auto m = static_cast<std::size_t>(w.shape[2]);
+            std::vector<R> y(2 * m);
+            for (std::size_t i = 0; i < m; ++i) {
+                R sum = 0;
+                for (index_t d = 0; d < w.shape[1]; ++d)
+                    sum += row[static_cast<std::size_t>(d)] / length * static_cast<R>(w(0, d, static_cast<index_t>(i)));
+                y[i] = std::sin(sum), y[m + i] = std::cos(sum);
+            }
+            return y;
+        };
+        with.normalised = true;
+        with.floor = [](index_t, index_t, index_t) { return R(1); };
+        ref::naive_recurrence<R>(x.q, x.k, x.v, o, with);
+    }
+    double flops(const recurrence_task& t) const { return 4 * state_size(t) + 2 * static_cast<double>(t.D * t.D); }
+};
+
+/// What a row of the operator is, given what runs it.
+template <class Op>
+prepared judged(const recurrence_task& t, const std::shared_ptr<const Op>& op, job run) {
+    const auto x = sequence_of(t);
+    auto ready = judged_recurrence(t, x, std::move(run), [=](sequence_views part, const view<double>& o) {
+        if constexpr (std::is_same_v<Op, hybrid_op>) {
+            const auto all = x->cut({0, part.q.shape[1]}, {0, t.N});
+            part.k = all.k, part.v = all.v;
+        }
+        op->template define<double>(part, o);
+    });
+    ready.flops = op->flops(t) * static_cast<double>(t.H * t.N);
+    return ready;
+}
+template <class Op>
+prepared by_heed(const recurrence_task& t) {
+    const auto op = std::make_shared<const Op>(t);
+    const auto pool = std::make_shared<threads>(t.threads);
+    return judged(t, op, [=, x = sequence_of(t)] { op->run(*x, on{*pool}); });
+}
+template <class Op>
+prepared naive(const recurrence_task& t) {
+    const auto op = std::make_shared<const Op>(t);
+    return judged(t, op, over_tasks<float>(t.threads, t.H, 0, [=, x = sequence_of(t)](index_t h, float*) {
+                      const auto head = x->cut({h, h + 1}, {0, t.N});
+                      op->template define<float>(head, head.o);
+                  }));
+}
+
+template <class Op>
+void add(std::vector<composite>& list, const std::string& op) {
+    list.push_back({op, "heed", by_heed<Op>});
+    list.push_back({op, "naive", naive<Op>});
+}
+
+}  // namespace
+
+const std::vector<composite>& composites() {
+    static const auto all = [] {
+        std::vector<composite> list;
+        add<mlstm_op>(list, "mlstm");
+        add<gsa_op>(list, "gsa");
+        add<mesa_net_op>(list, "mesa_net");
+        add<log_linear_op<false>>(list, "log_linear_attention.mamba2");
+        add<log_linear_op<true>>(list, "log_linear_attention.gated_deltanet");
+        add<infini_op>(list, "infini_attention");
+        add<hybrid_op>(list, "hybrid_attention");
+        add<lasp_op>(list, "lasp");
+        add<performer_op>(list, "performer");
+        add<rfa_op>(list, "rfa");
+        add<rollback_op>(list, "rollback");
+        return list;
+    }();
+    return all;
+}
+
+}  // namespace bench

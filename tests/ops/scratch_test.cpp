@@ -1,0 +1,147 @@
+// heed_test: O1 LABELS sanitize
+// Operators made of several calls: they tell how much scratch they need, that much is enough, whatever it holds, and
+// with it they allocate nothing.
+#include <heed/core/threads.hpp>
+#include <heed/ops/gsa.hpp>
+#include <heed/ops/hybrid_attention.hpp>
+#include <heed/ops/infini_attention.hpp>
+#include <heed/ops/log_linear_attention.hpp>
+#include <heed/ops/mlstm.hpp>
+
+#include <atomic>
+#include <cstdlib>
+
+#include "recurs.hpp"
+
+namespace {
+std::atomic<std::size_t> allocations = 0;
+void* allocated(std::size_t bytes, std::size_t alignment) {
+    ++allocations;
+    void* const p = std::aligned_alloc(alignment, (bytes + alignment) / alignment * alignment);
+    return p ? p : throw std::bad_alloc();
+}
+}  // namespace
+
+// Inlined, a pair of them looks mismatched to gcc.
+[[gnu::noinline]] void* operator new(std::size_t bytes) { return allocated(bytes, __STDCPP_DEFAULT_NEW_ALIGNMENT__); }
+[[gnu::noinline]] void* operator new(std::size_t bytes, std::align_val_t a) {
+    return allocated(bytes, static_cast<std::size_t>(a));
+}
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+
+namespace {
+
+using namespace heed;
+using namespace test;
+
+constexpr index_t B = 2, H = 2, N = 37, D = 9, E = 19;
+
+struct data : recurrence_data<float> {
+    tensor<float> scales = uniform<float>({B, H, N, 7}, 30, 0, 1);
+    data() : recurrence_data<float>({B, H, H, H, N, D, E, 1, 2}) {}
+};
+
+/// run(start(), o, context) is a call of the operator from start().
+template <class Start, class Run>
+void keeps_to_scratch(const char* name, const Start& start, const Run& run) {
+    SCOPED_TRACE(name);
+    tensor<float> o({B, H, N, E}), mine(o.shape()), untouched(o.shape());
+    auto first = start();
+    run(first, o, detail::calling_thread{});
+    const auto with = [&](auto& pool, bool counted) {
+        std::size_t need = 0;
+        auto s = start();
+        run(s, mine, scratch_size(pool, need));
+        EXPECT_GT(need, 0u);
+        EXPECT_TRUE(same_values(mine, untouched)) << "was written";
+        for (unsigned char poison : {0x00, 0xff, 0x7f}) {
+            std::vector<std::byte> memory(need + arena::alignment, std::byte{poison});
+            arena scratch{std::span<std::byte>(memory)};
+            auto again = start();
+            const std::size_t before = allocations;
+            run(again, mine, on{pool, scratch});
+            if (counted) EXPECT_EQ(allocations.load(), before);
+            EXPECT_TRUE(same_values(mine, o));
+        }
+        mine = untouched;
+        std::vector<std::byte> memory(need / 2);
+        arena small{std::span<std::byte>(memory)};
+        EXPECT_THROW(run(s, mine, on{pool, small}), argument_error);
+        EXPECT_TRUE(same_values(mine, untouched)) << "was written";
+    };
+    serial alone;
+    with(alone, true);
+    threads pool(2);
+    with(pool, false);  // which may allocate for itself
+}
+
+struct nothing {};
+
+TEST(scratch, is_all_that_an_mlstm_needs) {
+    const data x;
+    const auto log_i = numbers(x.beta), log_f = numbers(x.token);
+    keeps_to_scratch(
+        "from a state", [] { return mlstm_state<float>(B, H, D, E); },
+        [&](auto& s, auto& o, const auto& context) { mlstm(s, x.q, x.k, x.v, o, log_i, log_f, context); });
+    keeps_to_scratch(
+        "from nothing", [] { return nothing{}; },
+        [&](auto&, auto& o, const auto& context) { mlstm(x.q, x.k, x.v, o, log_i, log_f, chunked{16}, context); });
+}
+
+TEST(scratch, is_all_that_gated_slots_need) {
+    const data x;
+    const auto s = x.k.v(), g = x.channel.v();
+    keeps_to_scratch(
+        "from slots", [] { return slot_state<float>(B, H, D, D, E); },
+        [&](auto& slots, auto& o, const auto& context) {
+            gated_slot_attention(slots, x.q, x.k, x.v, o, s, g, context);
+        });
+    keeps_to_scratch(
+        "from nothing", [] { return nothing{}; },
+        [&](auto&, auto& o, const auto& context) {
+            gated_slot_attention(x.q, x.k, x.v, o, s, g, scale{0.5}, context);
+        });
+}
+
+TEST(scratch, is_all_that_infini_attention_needs) {
+    const data x;
+    const std::vector<float> gate{0.4f, -1.2f};
+    for (const auto by : {infini_update::linear, infini_update::delta})
+        keeps_to_scratch(
+            by == infini_update::delta ? "delta" : "linear", [] { return infini_memory<float>(B, H, D, E); },
+            [&](auto& memory, auto& o, const auto& context) {
+                infini_attention(memory, x.q, x.k, x.v, o, 8, gate, by, context);
+            });
+}
+
+TEST(scratch, is_all_that_hybrid_attention_needs) {
+    const data x;
+    const std::vector<index_t> exact{0, 3, 20};
+    keeps_to_scratch(
+        "hybrid", [] { return nothing{}; },
+        [&](auto&, auto& o, const auto& context) {
+            hybrid_attention(x.q, x.k, x.v, o, std::span<const index_t>(exact), elu_plus_one{}, 1e-6, context);
+        });
+}
+
+TEST(scratch, is_all_that_log_linear_attention_needs) {
+    const data x;
+    const auto reserved = [] {
+        log_linear_state<float> s(B, H, D, E);
+        s.reserve(N);
+        return s;
+    };
+    keeps_to_scratch("from a state", reserved, [&](auto& s, auto& o, const auto& context) {
+        log_linear_attention(s, x.q, x.k, x.v, x.scales, o, x.token_gate(), chunked{16}, context);
+    });
+    keeps_to_scratch(
+        "from nothing", [] { return nothing{}; },
+        [&](auto&, auto& o, const auto& context) {
+            log_linear_attention(x.q, x.k, x.v, x.scales, o, x.token_gate(), x.delta_update(), context);
+        });
+}
+
+}  // namespace
