@@ -1,4 +1,3 @@
-// heed_test: LABELS sanitize
 // Ltri-LLM: spans and choices are those of the definition, planted topics are found, limits, and streams cut short.
 #include <heed/cache/contiguous.hpp>
 #include <heed/cache/paged.hpp>

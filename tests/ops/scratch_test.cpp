@@ -1,4 +1,4 @@
-// heed_test: O1 LABELS sanitize
+// heed_test: LABELS sanitize
 // Operators made of several calls: they tell how much scratch they need, that much is enough, whatever it holds, and
 // with it they allocate nothing.
 #include <heed/core/threads.hpp>
