@@ -1,5 +1,5 @@
-// Steps that read an eighth of the keys: Quest by bounds of pages of 16, SparF by 16 of 128 channels, Ltri-LLM by
-// spans, all with the last 64 keys among the chosen. Judged by the definition over what they chose.
+// Steps that read an eighth of the keys: Quest by bounds of pages of 16, SparF by 16 of 128 channels, kept as bf16 beside
+// the cache, Ltri-LLM by spans, all with the last 64 keys among the chosen. Judged by the definition over what they chose.
 #include <heed/ref/retrieval.hpp>
 
 #include "decoder.hpp"
@@ -63,7 +63,7 @@ prepared quest_of(const decode_step& s) {
 template <class S>
 prepared sparf_of(const decode_step& s) {
     const auto x = prompt_of(s.M);
-    const auto held = std::make_shared<indexed<S, channel_keys<S>>>(*x);
+    const auto held = std::make_shared<indexed<S, channel_keys<bf16>>>(*x);
     const sparq rule(16, s.M / 8, 64);
     const auto choice = held->index.choose(x->q, held->cache, rule, factor);
     return retrieving<S>(s, *x, mixed(*x, choice.keys, choice.shares), [=](const view<float>& o, const auto& pool) {
