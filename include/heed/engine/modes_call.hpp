@@ -7,6 +7,7 @@
 #pragma once
 
 #include "../simd/gates.hpp"
+#include "scan_cell.hpp"
 #include "scan_operands.hpp"
 #include "scan_tile.hpp"
 #include "scratch.hpp"
@@ -26,12 +27,30 @@ struct modes_tile {
     bool late;
 };
 
+/// One state of a pack of channels, (h, g) if complex, at one token; re and im are the places of its constants.
+template <bool Complex, class P, class T>
+HEED_INLINE void move_mode(const modes_tile<T>& x, index_t re, index_t im, const P& u, P& h, P& g, P& sum) {
+    const auto read = [&]() HEED_INLINE_LAMBDA {
+        sum = fma(load<P>(x.c + re), h, sum);
+        if constexpr (Complex) sum = fma(-load<P>(x.c + im), g, sum);
+    };
+    if (x.late) read();
+    if constexpr (Complex) {
+        const P real = fma(load<P>(x.a + re), h, fma(-load<P>(x.a + im), g, load<P>(x.b + re) * u));
+        g = fma(load<P>(x.a + re), g, fma(load<P>(x.a + im), h, load<P>(x.b + im) * u));
+        h = real;
+    } else {
+        h = fma(load<P>(x.a + re), h, load<P>(x.b + re) * u);
+    }
+    if (!x.late) read();
+}
+
 /// States n, ..., n + K - 1 of the pack of channels c through a tile.
 template <int K, bool Complex, class A, class T>
 HEED_NOINLINE void run_modes(const modes_tile<T>& x, index_t c, index_t n) noexcept {
     using P = pack<T, A>;
     const index_t re = n * x.width + c, im = re + x.S * x.width;
-    P h[K], g[Complex ? K : 1];
+    P h[K], g[K];
     unroll<K>([&](auto k) HEED_INLINE_LAMBDA {
         h[k] = load<P>(x.states + re + k * x.width);
         if constexpr (Complex) g[k] = load<P>(x.states + im + k * x.width);
@@ -41,21 +60,7 @@ HEED_NOINLINE void run_modes(const modes_tile<T>& x, index_t c, index_t n) noexc
         if (n == 0) unroll<2>([&](auto i) HEED_INLINE_LAMBDA { x.ahead[i].ask_for(t, c); });
         P sum = n == 0 ? load<P>(x.through + c) * u : load<P>(x.sums + t * x.width + c);
         unroll<K>([&](auto k) HEED_INLINE_LAMBDA {
-            const auto at = [&](const T* p, index_t part)
-                                HEED_INLINE_LAMBDA { return load<P>(p + part + k * x.width); };
-            const auto read = [&]() HEED_INLINE_LAMBDA {
-                sum = fma(at(x.c, re), h[k], sum);
-                if constexpr (Complex) sum = fma(-at(x.c, im), g[k], sum);
-            };
-            if (x.late) read();
-            if constexpr (Complex) {
-                const P real = fma(at(x.a, re), h[k], fma(-at(x.a, im), g[k], at(x.b, re) * u));
-                g[k] = fma(at(x.a, re), g[k], fma(at(x.a, im), h[k], at(x.b, im) * u));
-                h[k] = real;
-            } else {
-                h[k] = fma(at(x.a, re), h[k], at(x.b, re) * u);
-            }
-            if (!x.late) read();
+            move_mode<Complex>(x, re + k * x.width, im + k * x.width, u, h[k], g[k], sum);
         });
         store(x.sums + t * x.width + c, sum);
     }
@@ -65,12 +70,36 @@ HEED_NOINLINE void run_modes(const modes_tile<T>& x, index_t c, index_t n) noexc
     });
 }
 
+/// All states token by token, in the first-level cache, and the outputs with them: rows are read and written as they lie,
+/// which counts for more than registers where states are few.
+template <bool Complex, class A, class T>
+HEED_NOINLINE void run_few_modes(const modes_tile<T>& x, bool curved, const tile_rows<T>& y) noexcept {
+    using P = pack<T, A>;
+    const index_t ahead = tokens_ahead(x.width);
+    for (index_t t = 0; t < x.tokens; ++t)
+        for (index_t c = 0; c < x.width; c += P::size) {
+            prefetch_line(x.u.row(t + ahead) + c);
+            prefetch_line(y.row(t + ahead) + c);
+            const P u = load<P>(x.u.row(t) + c);
+            P sum = load<P>(x.through + c) * u;
+            for (index_t n = 0; n < x.S; ++n) {
+                const index_t re = n * x.width + c, im = re + x.S * x.width;
+                P h = load<P>(x.states + re), g = h;
+                if constexpr (Complex) g = load<P>(x.states + im);
+                move_mode<Complex>(x, re, im, u, h, g, sum);
+                store(x.states + re, h);
+                if constexpr (Complex) store(x.states + im, g);
+            }
+            store(y.row(t) + c, curved ? silu(sum) : sum);
+        }
+}
+
 /// Operands as views; of `through` and state no data means none. Parameters: tuple of view<const S, 2>, (C, S).
 template <class A, class T, bool Complex, class Prepare, class U, class Parameters, class Y, class Through, class State>
 struct modes_call {
     using P = pack<T, A>;
     static constexpr auto L = static_cast<index_t>(P::size);
-    static constexpr index_t parts = Complex ? 2 : 1, most_channels = 256, most_tokens = 16;
+    static constexpr index_t parts = Complex ? 2 : 1, most_tokens = 16;
     static constexpr auto given = std::tuple_size_v<Parameters>;
 
     Prepare prepare;     // packs of parameters -> packs of a, b, c, complex ones as (re, im) each
@@ -85,7 +114,7 @@ struct modes_call {
 
     template <class E>
     channel_cut cut(E& pool) const {
-        return cut_for(pool, order.count(), y.shape[2], L, most_channels);
+        return cut_for(pool, order.count(), y.shape[2], L, few() ? 1024 : 256);  // whole pages of rows, or tiles in L1
     }
     struct memory {
         T *constants, *states, *sums, *through, *rows;
@@ -146,12 +175,13 @@ private:
             for (; n < x.S; ++n) run_modes<1, Complex, A>(x, c, n);
         }
     }
-    /// Sums become outputs; where there is no state they were never begun.
-    void finish(const modes_tile<T>& x, const tile_rows<T>& to) const {
+    bool few() const { return S < 4; }
+    void run_tile(const modes_tile<T>& x, const tile_rows<T>& to) const {
+        if (few()) return run_few_modes<Complex, A>(x, curved, to);
+        run_states(x);
         for (index_t t = 0; t < x.tokens; ++t)
             for (index_t c = 0; c < x.width; c += L) {
-                const P sum =
-                    x.S == 0 ? load<P>(x.through + c) * load<P>(x.u.row(t) + c) : load<P>(x.sums + t * x.width + c);
+                const P sum = load<P>(x.sums + t * x.width + c);
                 store(to.row(t) + c, curved ? silu(sum) : sum);
             }
     }
@@ -182,9 +212,8 @@ private:
                                   .width = width,
                                   .S = S,
                                   .late = late};
-            run_states(x);
             const auto to = write_rows<A, T>(part(y), width, m.rows + most_tokens * width, adds);
-            finish(x, to);
+            run_tile(x, to);
             bring_rows<A>(part(y), to, width, m.sums, adds);
         }
         if (state.data) store_rows<A>(channels_of(by_column(state_of(sequence)), at), m.states, width);
