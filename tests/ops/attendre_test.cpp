@@ -78,9 +78,9 @@ TEST(attendre, what_is_attended_stays) {
     input x(60);
     for (index_t b = 0; b < B; ++b)
         for (index_t h = 0; h < H; ++h)
-            for (index_t i = 0; i < 60; ++i) x.q(b, h, i, 0) = 20;
+            for (index_t i = 0; i < 60; ++i) x.q(b, h, i, 0) = 10;
     for (index_t b = 0; b < B; ++b)
-        for (index_t g = 0; g < G; ++g) x.k(b, g, 5, 0) = 20;
+        for (index_t g = 0; g < G; ++g) x.k(b, g, 5, 0) = 10;
     for (leaves_first rule : rules)
         for (index_t top : {0, 1}) {
             auto run = x.make(3 * c, 0, rule, top);
