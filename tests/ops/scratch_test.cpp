@@ -1,4 +1,3 @@
-// heed_test: LABELS sanitize
 // Operators made of several calls: they tell how much scratch they need, that much is enough, whatever it holds, and
 // with it they allocate nothing.
 #include <heed/core/threads.hpp>
