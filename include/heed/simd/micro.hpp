@@ -47,7 +47,7 @@ struct multiply_add {
     }
 };
 
-#if defined(__AVX512BF16__) && defined(__AVX512F__)
+#if defined(HEED_DOT_BF16)
 /// One step of depth is a pair of bf16: x0 * y0 + x1 * y1 + float. Denormals count as zero (the instruction's rule).
 template <class A>
 struct dot_bf16 {
@@ -113,7 +113,7 @@ template <class A, class T, bool AllBf16>
 struct product {
     using type = multiply_add<T, A>;
 };
-#if defined(__AVX512BF16__) && defined(__AVX512F__)
+#if defined(HEED_DOT_BF16)
 template <class A>
     requires has_avx512<A>
 struct product<A, float, true> {
