@@ -306,8 +306,9 @@ HEED_INLINE P from_bits(const Bits& bits) {
 template <class A>
 inline constexpr bool scales_to_zero = has_avx512<A>;
 
-/// p * 2^n for integral n up to the largest exponent; n below the normal range gives 0. Lanes that give 0 are not computed
-/// where lanes can be left out: a result that has to be made denormal or 0 costs some processors a hundred cycles.
+/// p * 2^n for integral n up to the largest exponent; n below the normal range gives 0. Lanes that give 0 are not
+/// computed where lanes can be left out: a result that has to be made denormal or 0 costs some processors a hundred
+/// cycles.
 template <class T, class A>
 HEED_INLINE pack<T, A> scale_by_power(const pack<T, A>& p, const pack<T, A>& n) {
 #if defined(__AVX512F__)
@@ -315,10 +316,14 @@ HEED_INLINE pack<T, A> scale_by_power(const pack<T, A>& p, const pack<T, A>& n) 
         using raw = typename pack<T, A>::raw_type;
         constexpr int not_below = _CMP_NLT_UQ;  // true of NaN
         constexpr T least = 1 - detail::exponent_bias<T>;
-        if constexpr (sizeof(T) == 4)
-            return pack<T, A>(raw(_mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(n.raw, _mm512_set1_ps(least), not_below), p.raw, n.raw)));
-        else
-            return pack<T, A>(raw(_mm512_maskz_scalef_pd(_mm512_cmp_pd_mask(n.raw, _mm512_set1_pd(least), not_below), p.raw, n.raw)));
+        const pack<T, A> bound(least);
+        if constexpr (sizeof(T) == 4) {
+            const auto lanes = _mm512_cmp_ps_mask(n.raw, bound.raw, not_below);
+            return pack<T, A>(raw(_mm512_maskz_scalef_ps(lanes, p.raw, n.raw)));
+        } else {
+            const auto lanes = _mm512_cmp_pd_mask(n.raw, bound.raw, not_below);
+            return pack<T, A>(raw(_mm512_maskz_scalef_pd(lanes, p.raw, n.raw)));
+        }
     } else
 #endif
     {
