@@ -10,8 +10,8 @@
 #include <cmath>
 #include <span>
 
-#include "../engine/attention.hpp"
 #include "../engine/recurrence.hpp"
+#include "partials.hpp"
 
 namespace heed::inline HEED_ABI {
 namespace detail {
@@ -22,13 +22,11 @@ view<const T> picked_tokens(carver& memory, const view<S>& from, std::span<const
     const extents<4> shape{from.shape[0], from.shape[1], static_cast<index_t>(tokens.size()), from.shape[3] + more};
     const view<T> to{memory.take<T>(shape[0] * shape[1] * shape[2] * shape[3]), shape, dense_strides(shape)};
     if (memory.counts()) return to;
-    for (index_t b = 0; b < shape[0]; ++b)
-        for (index_t h = 0; h < shape[1]; ++h)
-            for (index_t n = 0; n < shape[2]; ++n)
-                for (index_t d = 0; d < shape[3]; ++d)
-                    to(b, h, n, d) = d < from.shape[3]
-                                         ? static_cast<T>(from(b, h, tokens[static_cast<std::size_t>(n)], d))
-                                         : static_cast<T>(1.0f);
+    each_row(shape, [&](index_t b, index_t h, index_t n) {
+        for (index_t d = 0; d < shape[3]; ++d)
+            to(b, h, n, d) = d < from.shape[3] ? static_cast<T>(from(b, h, tokens[static_cast<std::size_t>(n)], d))
+                                               : static_cast<T>(1.0f);
+    });
     return to;
 }
 
@@ -49,15 +47,12 @@ inline std::span<const index_t> others(carver& memory, std::span<const index_t> 
 template <class T, class O>
 void join_kinds(const view<T>& soft, const view<T>& linear, const view<double, 3>& log_sums, const view<double, 3>& top,
                 bool none, T eps, const view<O>& o) {
-    const auto [B, H, N, E] = o.shape;
-    for (index_t b = 0; b < B; ++b)
-        for (index_t h = 0; h < H; ++h)
-            for (index_t n = 0; n < N; ++n) {
-                const T w = none ? T(0) : static_cast<T>(std::exp(log_sums(b, h, n) - top(b, h, n)));
-                const T all = w + linear(b, h, n, E), by = 1 / (all < eps ? eps : all);
-                for (index_t e = 0; e < E; ++e)
-                    o(b, h, n, e) = static_cast<O>(by * (w * soft(b, h, n, e) + linear(b, h, n, e)));
-            }
+    const index_t E = o.shape[3];
+    each_row(o.shape, [&](index_t b, index_t h, index_t n) {
+        const T w = none ? T(0) : static_cast<T>(std::exp(log_sums(b, h, n) - top(b, h, n)));
+        const T all = w + linear(b, h, n, E), by = 1 / (all < eps ? eps : all);
+        for (index_t e = 0; e < E; ++e) o(b, h, n, e) = static_cast<O>(by * (w * soft(b, h, n, e) + linear(b, h, n, e)));
+    });
 }
 
 }  // namespace detail
