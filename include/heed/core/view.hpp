@@ -144,9 +144,10 @@ constexpr view<T, Rank> as_view(view<T, Rank>& v) {
     return v;
 }
 
-/// The addresses a view may touch, [first, last), for aliasing checks; empty views touch none.
+/// The addresses a view may touch, [first, last), for aliasing checks; empty views and those without memory touch none.
 template <class T, std::size_t Rank>
 std::array<const std::byte*, 2> footprint(const view<T, Rank>& v) {
+    if (!v.data) return {nullptr, nullptr};
     index_t lo = 0, hi = 0;
     for (std::size_t a = 0; a < Rank; ++a) {
         if (v.shape[a] <= 0) return {nullptr, nullptr};
