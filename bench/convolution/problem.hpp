@@ -4,6 +4,7 @@
 #include <heed/heed.hpp>
 
 #include "../support/measurement.hpp"
+#include "../support/memory.hpp"
 
 namespace bench {
 
@@ -21,7 +22,7 @@ struct convolution_problem {
 /// x (1, n, c) and filters (c, k) in S, and the definition at places spread over the outputs.
 template <class S>
 class convolution_operands {
-    std::vector<S> memory_;
+    lines_of<S> memory_;
 
 public:
     view<S, 3> x;
@@ -50,7 +51,7 @@ std::shared_ptr<const convolution_operands<S>> operands_of(const convolution_pro
 /// Where y is written, NaN at first, in the order of x.
 template <class S>
 class convolution_output {
-    std::vector<S> memory_;
+    lines_of<S> memory_;
 
 public:
     view<S, 3> y;

@@ -27,7 +27,6 @@ sequence::sequence(const recurrence_task& t) {
     const index_t rows = t.H * t.N;
     memory_.resize(static_cast<std::size_t>(rows * (5 * t.D + 2 * t.E + 2) + t.H * t.D + 16 * 12));
     float* at = memory_.data();
-    at += (64 - reinterpret_cast<std::uintptr_t>(at) % 64) % 64 / sizeof(float);
     const extents<4> key{1, t.H, t.N, t.D}, value{1, t.H, t.N, t.E};
     q = carve<view<float>>(key, at);
     k = carve<view<float>>(key, at);

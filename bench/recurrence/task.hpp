@@ -4,6 +4,7 @@
 #include <heed/heed.hpp>
 
 #include "../support/measurement.hpp"
+#include "../support/memory.hpp"
 
 namespace bench {
 
@@ -35,7 +36,7 @@ struct sequence_views {
     }
 };
 class sequence : public sequence_views {
-    std::vector<float> memory_;
+    lines_of<float> memory_;
     template <class V>
     V carve(const extents<V::rank>& shape, float*& at);
 

@@ -4,6 +4,7 @@
 #include <heed/heed.hpp>
 
 #include "../support/measurement.hpp"
+#include "../support/memory.hpp"
 
 namespace bench {
 
@@ -69,7 +70,7 @@ public:
 
 private:
     index_t N_, C_;
-    std::vector<S> memory_;
+    lines_of<S> memory_;
 };
 
 /// Bounds of the error: roundings of sums of a few hundred terms; of the output to S.

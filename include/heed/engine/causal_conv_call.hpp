@@ -15,15 +15,15 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// One output row, `width` channels: taps (K, width), the rows of the last K tokens.
+/// Row t of y, `width` channels: taps (K, width), the rows of the last K tokens.
 template <class A, class T>
 HEED_NOINLINE void convolve(const T* const* rows, const T* taps, const T* bias, index_t K, index_t width, bool curved,
-                            T* y) noexcept {
+                            const tile_rows<T>& y, index_t t) noexcept {
     using P = pack<T, A>;
     for (index_t c = 0; c < width; c += P::size) {
         P sum = load<P>(bias + c);
         for (index_t r = 0; r < K; ++r) sum = fma(load<P>(taps + r * width + c), load<P>(rows[r] + c), sum);
-        store(y + c, curved ? silu(sum) : sum);
+        y.put(t, c, curved ? silu(sum) : sum);
     }
 }
 
@@ -97,15 +97,16 @@ private:
             const range tokens{t, std::min(N, t + most)};
             const auto part = [&](const auto& v) { return channels_of(slice(order.of(v, sequence), 0, tokens), at); };
             const auto from = read_rows<A, T>(part(x), width, m.tiles);
-            const auto to = write_rows<A, T>(part(y), width, m.tiles + tile_room(width), adds);
+            const auto to = write_rows<A, T>(part(y), width, m.tiles + tile_room(width), adds, outweighs_caches(y));
             for (index_t i = 0; i < tokens.size(); ++i) {
                 std::copy(m.rows + 1, m.rows + K(), m.rows);
                 m.rows[K() - 1] = from.row(i);
-                convolve<A>(m.rows, m.taps, m.bias, K(), width, curved, to.row(i));
+                convolve<A>(m.rows, m.taps, m.bias, K(), width, curved, to, i);
             }
             bring_rows<A>(part(y), to, width, m.tiles + 2 * tile_room(width), adds);
             if (from.data == m.tiles || tokens.last == N) keep_history(width, m);
         }
+        finish_stores();
         if (state.data) store_rows<A>(inputs_before(sequence, at), m.history, width);
     }
 

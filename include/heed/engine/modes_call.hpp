@@ -79,7 +79,7 @@ HEED_NOINLINE void run_few_modes(const modes_tile<T>& x, bool curved, const tile
     for (index_t t = 0; t < x.tokens; ++t)
         for (index_t c = 0; c < x.width; c += P::size) {
             prefetch_line(x.u.row(t + ahead) + c);
-            prefetch_line(y.row(t + ahead) + c);
+            if (!y.around) prefetch_line(y.row(t + ahead) + c);
             const P u = load<P>(x.u.row(t) + c);
             P sum = load<P>(x.through + c) * u;
             for (index_t n = 0; n < x.S; ++n) {
@@ -90,7 +90,7 @@ HEED_NOINLINE void run_few_modes(const modes_tile<T>& x, bool curved, const tile
                 store(x.states + re, h);
                 if constexpr (Complex) store(x.states + im, g);
             }
-            store(y.row(t) + c, curved ? silu(sum) : sum);
+            y.put(t, c, curved ? silu(sum) : sum);
         }
 }
 
@@ -182,7 +182,7 @@ private:
         for (index_t t = 0; t < x.tokens; ++t)
             for (index_t c = 0; c < x.width; c += L) {
                 const P sum = load<P>(x.sums + t * x.width + c);
-                store(to.row(t) + c, curved ? silu(sum) : sum);
+                to.put(t, c, curved ? silu(sum) : sum);
             }
     }
     void run_block(index_t sequence, const channel_block& at, const memory& m) const noexcept {
@@ -193,6 +193,7 @@ private:
         else
             std::fill_n(m.states, rows, T(0));
         fill_constant<A>(through, at, m.through);
+        const bool around = outweighs_caches(y);
         for (index_t t = 0; t < N; t += most_tokens) {
             const range tokens{t, std::min(N, t + most_tokens)};
             const auto part = [&](const auto& v) { return channels_of(slice(order.of(v, sequence), 0, tokens), at); };
@@ -207,15 +208,16 @@ private:
                                   .sums = m.sums,
                                   .through = m.through,
                                   .u = read_rows<A, T>(part(u), width, m.rows),
-                                  .ahead = {ahead(u), ahead(y)},
+                                  .ahead = {ahead(u), around ? rows_ahead() : ahead(y)},
                                   .tokens = tokens.size(),
                                   .width = width,
                                   .S = S,
                                   .late = late};
-            const auto to = write_rows<A, T>(part(y), width, m.rows + most_tokens * width, adds);
+            const auto to = write_rows<A, T>(part(y), width, m.rows + most_tokens * width, adds, around);
             run_tile(x, to);
             bring_rows<A>(part(y), to, width, m.sums, adds);
         }
+        finish_stores();
         if (state.data) store_rows<A>(channels_of(by_column(state_of(sequence)), at), m.states, width);
     }
 };

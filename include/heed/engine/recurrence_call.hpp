@@ -72,6 +72,7 @@ struct recurrence_call {
             carver at(memory + static_cast<std::size_t>(worker) * one.used());
             space s(*this, at, ceil_div(packs, cut));
             walk(unit / load.x.heads, unit % load.x.heads, {part * packs / cut, (part + 1) * packs / cut}, initial, s);
+            finish_stores();
         });
     }
 
@@ -152,6 +153,7 @@ private:
         for (index_t t = 0, block = 0; t < all.count; t += token_block) {
             token_rows<T> x = load.rows(s.tokens, all, t, h, values, direct, blockwise, pass);
             lines_ahead ahead = load.after(all, t, h, values, o);
+            ahead.within(lines_ahead::asked * token_block * to.packs.size());
             x.ahead = &ahead;
             token_rows<T> z = x;  // the same over values of 1
             if constexpr (normalised) {
@@ -168,9 +170,7 @@ private:
             else {
                 if (pass != token_pass::read) token_tile::prepare(x, pass);
                 each([&](const token_rows<T>& rows, index_t, index_t packs, T* at, index_t stride) {
-                    for_packs<token_tile::packs>(packs, [&](auto v, index_t p) HEED_INLINE_LAMBDA {
-                        token_tile::template run<v>(rows, p, at + p * L, stride, pass);
-                    });
+                    token_tile::run_strips(rows, packs, at, stride, pass);
                 });
             }
             if (pass != token_pass::write) deliver(x, z, all, t, h, values, s.tokens.o);

@@ -97,6 +97,7 @@ struct recurrence_loader {
                 if (direct->strides[3] == 1 && values.size() % L == 0) {
                     r.o = {&(*direct)(at.b, h * r.reads, at[0], values.first), at.step * direct->strides[2]};
                     r.o_read = direct->strides[1];
+                    r.around = outweighs_caches(*direct) && starts_line(r.o.data);
                 }
         }
         if (pass == token_pass::write)
@@ -130,7 +131,7 @@ struct recurrence_loader {
         add(v, serving(h, x.heads, v.shape[1]), steps, values);
         if constexpr (decay == decay_kind::rows)
             add(forget.logs, serving(h, x.heads, forget.logs.shape[1]), 1, {0, x.D});
-        if (reads() == 1) add(o, h, 1, values);
+        if (reads() == 1 && (!std::is_same_v<O, T> || !outweighs_caches(o))) add(o, h, 1, values);
         if constexpr (update == update_kind::low_rank) {
             add(write.a, serving(h, x.heads, write.a.shape[1]), 1, {0, x.D});
             add(write.b, serving(h, x.heads, write.b.shape[1]), 1, {0, x.D});

@@ -134,6 +134,7 @@ private:
         else
             begin(at, m);
         walk<true>(at, m, [&](const tile& x) { advance<A>(cell, x, m.constants, m.state); });
+        finish_stores();
         if (at.last && state.data) store_rows<A>(carried(at), m.state, at.block.width);
     }
 
@@ -196,7 +197,7 @@ private:
                 body(x);
             } else {
                 each(out, [&](const auto& v, std::size_t i) {
-                    x.out[i] = write_rows<A, T>(part(v), x.width, next(), adds);
+                    x.out[i] = write_rows<A, T>(part(v), x.width, next(), adds, outweighs_caches(v));
                 });
                 body(x);
                 T* const spare = next();

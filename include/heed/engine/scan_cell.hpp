@@ -99,25 +99,40 @@ template <class A, class T, class Cell>
 HEED_NOINLINE void advance(const Cell& cell, const scan_tile<T, Cell>& x, const T* constants, T* state) noexcept {
     using M = typename Cell::carried;
     using P = pack<T, A>;
-    const index_t ahead = tokens_ahead(x.width);
-    const auto constants_of = [&](index_t c) { return load_all<P, Cell::constants>(constants + c, x.width); };
-    const auto ready = [&](index_t t, index_t c) HEED_INLINE_LAMBDA {
-        unroll<Cell::inputs>([&](auto i) HEED_INLINE_LAMBDA { prefetch_line(x.in[i].row(t + ahead) + c); });
-        return first_part(cell, x.template load_inputs<P>(t, c), constants_of(c));
+    const index_t width = x.width, ahead = tokens_ahead(width);
+    const auto constants_of = [&](index_t c) HEED_INLINE_LAMBDA {
+        return load_all<P, Cell::constants>(constants + c, width);
     };
     for (index_t t = 0; t < x.tokens; ++t) {
-        auto now = ready(t, 0);
-        for (index_t c = 0; c < x.width; c += P::size) {
+        // Where rows start, in registers: of the tile they would be read again after every store.
+        std::array<const T*, static_cast<std::size_t>(Cell::inputs)> from, next_from;
+        std::array<tile_rows<T>, static_cast<std::size_t>(Cell::outputs)> to, next_to;
+        unroll<Cell::inputs>([&](auto i) HEED_INLINE_LAMBDA {
+            from[i] = x.in[i].row(t), next_from[i] = x.in[i].row(t + ahead);
+        });
+        unroll<Cell::outputs>([&](auto i) HEED_INLINE_LAMBDA {
+            to[i] = {x.out[i].row(t), 0, x.out[i].around}, next_to[i] = {x.out[i].row(t + ahead), 0};
+        });
+        const auto ready = [&](index_t c) HEED_INLINE_LAMBDA {
+            numbers<P, Cell::inputs> in;
+            unroll<Cell::inputs>([&](auto i) HEED_INLINE_LAMBDA {
+                prefetch_line(next_from[i] + c);
+                in[i] = load<P>(from[i] + c);
+            });
+            return first_part(cell, in, constants_of(c));
+        };
+        auto now = ready(0);
+        for (index_t c = 0; c < width; c += P::size) {
             const index_t next = c + static_cast<index_t>(P::size);
-            const auto soon = next < x.width ? ready(t, next) : now;
+            const auto soon = next < width ? ready(next) : now;
             const auto k = constants_of(c);
-            auto s = load_all<P, M::states>(state + c, x.width);
+            auto s = load_all<P, M::states>(state + c, width);
             M::act(s, cell.leaf(now, k));
-            store_all(state + c, x.width, s);
+            store_all(state + c, width, s);
             const auto out = cell.read(s, now, k);
             unroll<Cell::outputs>([&](auto i) HEED_INLINE_LAMBDA {
-                prefetch_line(x.out[i].row(t + ahead) + c);
-                store(x.out[i].row(t) + c, out[i]);
+                if (!to[i].around) prefetch_line(next_to[i].data + c);
+                to[i].put(0, c, out[i]);
             });
             now = soon;
         }

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "../core/view.hpp"
+#include "../simd/around_caches.hpp"
 #include "../simd/convert.hpp"
 #include "../simd/rows.hpp"
 #include "sequences.hpp"
@@ -16,7 +17,13 @@ template <class T>
 struct tile_rows {
     T* data = nullptr;
     index_t stride = 0;
+    bool around = false;  // is stored around the caches
+
     T* row(index_t t) const { return data + t * stride; }
+    template <class P>
+    HEED_INLINE void put(index_t t, index_t c, const P& x) const {
+        around ? store_around(row(t) + c, x) : store(row(t) + c, x);
+    }
 };
 
 HEED_INLINE void prefetch_line([[maybe_unused]] const void* p) {
@@ -146,11 +153,13 @@ void store_rows(const view<S, 2>& x, const T* from, index_t width) {
 }
 
 /// Rows to write x (tokens, channels) to: where they lie, or scratch; bring_rows brings those there. What adds goes by
-/// way of scratch.
+/// way of scratch; `around` asks for stores around the caches.
 template <class A, class T, class S>
-tile_rows<T> write_rows(const view<S, 2>& x, index_t width, T* scratch, bool adds) {
+tile_rows<T> write_rows(const view<S, 2>& x, index_t width, T* scratch, bool adds, bool around) {
+    constexpr index_t line = 64 / sizeof(T);
     if constexpr (std::is_same_v<S, T>)
-        if (!adds && lies_ready<A, T>(x)) return {x.data, x.strides[0]};
+        if (!adds && lies_ready<A, T>(x))
+            return {x.data, x.strides[0], around && starts_line(x.data) && x.shape[1] % line == 0};
     return {scratch, width};
 }
 /// Makes x what was written to `from`, or adds it to x; spare holds as much as a tile.

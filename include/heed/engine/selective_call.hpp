@@ -87,7 +87,7 @@ HEED_NOINLINE void finish(const selective_tile<T>& x, const tile_rows<T>& y) noe
             P sum = load<P>(x.sums + t * x.width + c);
             if (x.skip) sum = fma(load<P>(x.skip + c), load<P>(x.u.row(t) + c), sum);
             if (x.gate.data) sum *= silu(load<P>(x.gate.row(t) + c));
-            store(y.row(t) + c, sum);
+            y.put(t, c, sum);
         }
 }
 
@@ -166,6 +166,7 @@ private:
             std::fill_n(m.states, S() * width, T(0));
         fill_constant<A>(bias, at, m.constants);
         fill_constant<A>(skip, at, m.constants + width);
+        const bool around = outweighs_caches(y);
 
         for (index_t t = 0; t < N; t += most_tokens) {
             const range tokens{t, std::min(N, t + most_tokens)};
@@ -202,14 +203,15 @@ private:
             const auto ahead = [&](const auto& v) {
                 return rows_ahead(channels_of(slice(order.of(v, sequence), 0, next), at));
             };
-            x.ahead = {ahead(u), ahead(delta), ahead(y), gate.data ? ahead(gate) : rows_ahead()};
+            x.ahead = {ahead(u), ahead(delta), around ? rows_ahead() : ahead(y), gate.data ? ahead(gate) : rows_ahead()};
             drive<A>(x, positive_steps);
             selective_states<A>(x);
             const auto to = part(y);
-            const auto y_rows = write_rows<A, T>(to, width, m.rows + 3 * tile, adds);
+            const auto y_rows = write_rows<A, T>(to, width, m.rows + 3 * tile, adds, around);
             finish<A>(x, y_rows);
             bring_rows<A>(to, y_rows, width, m.sums, adds);
         }
+        finish_stores();
         if (state.data) store_rows<A>(channels_of(by_column(state_of(sequence)), at), m.states, width);
     }
 };

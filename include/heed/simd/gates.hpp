@@ -45,7 +45,7 @@ HEED_INLINE exp_pair<pack<T, A>> exp_both_nonpositive(const pack<T, A>& x) {
     const P rest = fma(n, P(-detail::ln_2_low<T>), fma(n, P(-detail::ln_2_high<T>), bounded));
     const P grown = rest * detail::exp_slope(rest);  // e^x = 2^n (1 + grown)
     const P power = scale_by_power(P(1), n);
-    return {scale_by_power(P(1) + grown, n), fma(power, grown, power - P(1))};
+    return {fma(power, grown, power), fma(power, grown, power - P(1))};
 }
 template <std::floating_point T>
 exp_pair<T> exp_both_nonpositive(T x) {

@@ -339,10 +339,10 @@ private:
         });
     }
     template <int V>
-    static HEED_INLINE void put(const register_tile<P, R, V>& from, const token_rows<T>& x, index_t read, index_t i, index_t c) {
-        const P scale(x.scale);
+    static HEED_INLINE void put(register_tile<P, R, V>& from, const token_rows<T>& x, index_t read, index_t i, index_t c) {
         unroll<R>([&](auto r) HEED_INLINE_LAMBDA {
-            unroll<V>([&](auto v) HEED_INLINE_LAMBDA { store(x.output(read, i + r) + c + v * L, scale * from.at[r][v]); });
+            unroll<V>([&](auto v) HEED_INLINE_LAMBDA { from.at[r][v] *= P(x.scale); });
+            x.put(read, i + r, c, from.at[r]);
         });
     }
     template <int V>

@@ -22,7 +22,7 @@ class recurrent_tile {
     static constexpr bool complex = Decay == decay_kind::complex;
 
 public:
-    /// Packs of columns at once. A state of few columns leaves registers for several tokens instead.
+    /// Most packs of columns at once. A state of few columns leaves registers for several tokens instead.
     static constexpr int packs = Update == update_kind::additive ? 2 : vector_registers<A> / 8;
     static constexpr int tokens = Update == update_kind::additive && !complex ? vector_registers<A> / 8 : 1;
 
@@ -46,6 +46,14 @@ public:
         }
     }
 
+    /// Advances `count` packs of columns of the state, in strips that stay in the first-level cache from one reading to the
+    /// next.
+    static void run_strips(const token_rows<T>& x, index_t count, T* s, index_t stride, token_pass pass) {
+        const auto strip = [&](auto v, index_t p) HEED_INLINE_LAMBDA { run<v>(x, p, s + p * L, stride, pass); };
+        const bool narrow = (delta || low_rank) && x.D * packs * static_cast<index_t>(sizeof(P)) > strip_bytes;
+        narrow ? for_packs<packs / 2>(count, strip) : for_packs<packs>(count, strip);
+    }
+
     /// What tokens whose decays are numbers are to each other, once for all columns.
     static void prepare(const token_rows<T>& x, token_pass pass) {
         if constexpr (tokens > 1 && Decay == decay_kind::scalar)
@@ -54,6 +62,8 @@ public:
     }
 
 private:
+    static constexpr index_t strip_bytes = 20 << 10;
+
     template <int J>
     static HEED_INLINE void relate(const token_rows<T>& x, index_t t, const near_tokens<T>& near, bool reads) {
         constexpr bool after = Read == read_kind::after;
@@ -79,7 +89,7 @@ private:
     /// The updates of J tokens, with their reads or without.
     template <int V, int J>
     static HEED_INLINE void advance(const token_rows<T>& x, index_t t, index_t c, T* s, index_t stride, bool reads) {
-        x.ahead->ask(5 * J * V);  // five operands of a square state, by the time the block is done
+        x.ahead->ask(lines_ahead::asked * J * V);
         if constexpr (J > 1 && Decay == decay_kind::scalar) {
             reads ? group<V, J, true>(x, t, c, s, stride) : group<V, J, false>(x, t, c, s, stride);
         } else if constexpr (Update != update_kind::householder) {
@@ -128,7 +138,8 @@ private:
             start<V>(x, i, t, c, o);
             P sum[V];
             dot<V>(x.query(i, t), x.D, s, stride, sum);
-            unroll<V>([&](auto v) HEED_INLINE_LAMBDA { store(x.output(i, t) + c + v * L, P(x.scale) * (o[v] + sum[v])); });
+            unroll<V>([&](auto v) HEED_INLINE_LAMBDA { o[v] = P(x.scale) * (o[v] + sum[v]); });
+            x.put(i, t, c, o);
         }
     }
     /// What an output starts from: the token's own value where the read has a bonus.
@@ -186,9 +197,10 @@ private:
                             sum = fma(P(near.seen[j * J + i]), value[i], sum);
                     });
                     if constexpr (Read == read_kind::bonus) sum = fma(P(x.diagonal[t + j]), value[j], sum);
-                    store(x.output(0, t + j) + c + v * L, P(x.scale) * sum);
+                    o[j][v] = P(x.scale) * sum;
                 });
             });
+        if constexpr (Reads) unroll<J>([&](auto j) HEED_INLINE_LAMBDA { x.put(0, t + j, c, o[j]); });
     }
     /// to[j * J + i] = q_j . k_i for i <= j of J tokens, lanes along the width.
     template <int J>
@@ -282,7 +294,8 @@ private:
         }
         if constexpr (Reads)
             unroll<J>([&](auto j) HEED_INLINE_LAMBDA {
-                unroll<V>([&](auto v) HEED_INLINE_LAMBDA { store(x.output(0, t + j) + c + v * L, P(x.scale) * o[j][v]); });
+                unroll<V>([&](auto v) HEED_INLINE_LAMBDA { o[j][v] *= P(x.scale); });
+                x.put(0, t + j, c, o[j]);
             });
     }
 };

@@ -9,6 +9,7 @@
 
 #include "../core/range.hpp"
 #include "../core/recurrence_kinds.hpp"
+#include "../simd/around_caches.hpp"
 #include "../simd/micro.hpp"
 
 namespace heed::inline HEED_ABI {
@@ -30,6 +31,9 @@ struct strided_rows {
 /// once they would wait for the few lines a core may have under way, and the hardware's prefetcher stops at every page.
 class lines_ahead {
 public:
+    /// What kernels ask for with each token and pack: five operands of a square state.
+    static constexpr index_t asked = 5;
+
     /// `rows` rows of `bytes`, `step` bytes apart.
     void add(const void* first, index_t step, index_t rows, index_t bytes) {
         if (rows == 0 || bytes == 0 || count_ == most) return;
@@ -40,8 +44,15 @@ public:
         const auto address = reinterpret_cast<std::uintptr_t>(first);
         stretch_[count_++] = {address, step, rows, ceil_div(static_cast<index_t>(address % 64) + bytes, 64)};
     }
-    /// Asks for n lines.
+    /// Every line is to be asked for by the time kernels have asked for n.
+    void within(index_t n) {
+        index_t lines = 0;
+        for (int i = 0; i < count_; ++i) lines += stretch_[i].rows * stretch_[i].lines;
+        pace_ = ceil_div(lines, n);
+    }
+    /// Asks for n lines, or for more if that would be too slow.
     HEED_INLINE void ask(index_t n) {
+        n *= pace_;
         while (n > 0 && present_ < count_) {
             stretch& s = stretch_[present_];
             const index_t to = std::min(line_ + n, s.lines);
@@ -63,7 +74,7 @@ private:
     };
     stretch stretch_[most];
     int count_ = 0, present_ = 0;
-    index_t line_ = 0;
+    index_t line_ = 0, pace_ = 1;
 };
 
 template <class T>
@@ -83,11 +94,20 @@ struct token_rows {
     const T* diagonal = nullptr;  // bonus: sum_d q u k, (reads, token_block)
     strided_rows<T> o;            // (count) of the first query
     index_t o_read = 0;
+    bool around = false;          // outputs are stored around the caches
     T* near = nullptr;            // near_tokens, filled by a kernel
     lines_ahead* ahead = nullptr; // what comes next
 
     const T* query(index_t read, index_t t) const { return q[t] + read * q_read; }
     T* output(index_t read, index_t t) const { return o[t] + read * o_read; }
+    /// Stores `packs` of the output of token t, from column c on.
+    template <class P, int V>
+    HEED_INLINE void put(index_t read, index_t t, index_t c, const P (&packs)[V]) const {
+        T* const to = output(read, t) + c;
+        if constexpr (V * sizeof(P) % 64 == 0)
+            if (around) return unroll<V>([&](auto i) HEED_INLINE_LAMBDA { store_around(to + i * P::size, packs[i]); });
+        unroll<V>([&](auto i) HEED_INLINE_LAMBDA { store(to + i * P::size, packs[i]); });
+    }
 };
 
 /// J tokens in a row, from t on: what each meets of the state before them and of each other, and what they leave.
