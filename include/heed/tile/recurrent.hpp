@@ -3,7 +3,8 @@
 //   for each token:  r = (A S)^T k        where the update asks for it
 //                    for each row d:  S[d] = a S[d] + k[d] u,  o += q[d] S[d]
 // Columns are independent, so lanes run along them. Additive updates take J tokens in a pass over the state. Where the decay is
-// a number a token, these meet the state before the J and each other by their products, so that it is decayed once.
+// a number a token, these meet the state before the J and each other by their products, so that it is decayed once. Updates
+// that ask for r take it from the pass before: a row meets the next key as soon as it is made.
 // Cost: two to four multiply-adds an element and token.
 #pragma once
 
@@ -19,6 +20,7 @@ class recurrent_tile {
     static constexpr index_t L = lanes<T, A>;
     static constexpr bool delta = Update == update_kind::delta || Update == update_kind::householder;
     static constexpr bool low_rank = Update == update_kind::low_rank;
+    static constexpr bool erases = delta || low_rank;  // what is written depends on what is there
     static constexpr bool complex = Decay == decay_kind::complex;
 
 public:
@@ -35,6 +37,11 @@ public:
             return;
         }
         const bool fused = pass == token_pass::both && x.reads == 1;
+        if constexpr (erases) {
+            P r[V];
+            meet<V>(x, 0, s, stride, r);
+            return update_all<V, false>(x, c, s, stride, pass, r);
+        }
         index_t t = 0;
         if constexpr (tokens > 1)
             for (; t + tokens <= x.count && (fused || pass == token_pass::write); t += tokens)
@@ -50,8 +57,11 @@ public:
     /// next.
     static void run_strips(const token_rows<T>& x, index_t count, T* s, index_t stride, token_pass pass) {
         const auto strip = [&](auto v, index_t p) HEED_INLINE_LAMBDA { run<v>(x, p, s + p * L, stride, pass); };
-        const bool narrow = (delta || low_rank) && x.D * packs * static_cast<index_t>(sizeof(P)) > strip_bytes;
-        narrow ? for_packs<packs / 2>(count, strip) : for_packs<packs>(count, strip);
+        if constexpr (erases) {
+            if (x.count * x.steps == 1 && pass != token_pass::read) return run_once(x, count, s, stride, pass);
+            if (x.D * packs * static_cast<index_t>(sizeof(P)) > strip_bytes) return for_packs<packs / 2>(count, strip);
+        }
+        for_packs<packs>(count, strip);
     }
 
     /// What tokens whose decays are numbers are to each other, once for all columns.
@@ -92,42 +102,135 @@ private:
         x.ahead->ask(lines_ahead::asked * J * V);
         if constexpr (J > 1 && Decay == decay_kind::scalar) {
             reads ? group<V, J, true>(x, t, c, s, stride) : group<V, J, false>(x, t, c, s, stride);
-        } else if constexpr (Update != update_kind::householder) {
-            reads ? step<V, J, Decay, true>(x, t, t, c, s, stride) : step<V, J, Decay, false>(x, t, t, c, s, stride);
         } else {
-            const index_t first = t * x.steps, last = first + x.steps - 1;
-            if (first == last) {
-                reads ? step<V, 1, Decay, true>(x, t, first, c, s, stride)
-                      : step<V, 1, Decay, false>(x, t, first, c, s, stride);
-                return;
-            }
-            step<V, 1, Decay, false>(x, t, first, c, s, stride);
-            for (index_t i = first + 1; i < last; ++i) step<V, 1, decay_kind::none, false>(x, t, i, c, s, stride);
-            reads ? step<V, 1, decay_kind::none, true>(x, t, last, c, s, stride)
-                  : step<V, 1, decay_kind::none, false>(x, t, last, c, s, stride);
+            reads ? step<V, J, true>(x, t, c, s, stride) : step<V, J, false>(x, t, c, s, stride);
         }
     }
 
-    /// sum_d y[d] S[d]: in four chains whatever V is, so that few columns do not wait and a column's bits do not depend on V.
+    /// One update: the state is read once, so strips are narrow, and the next strip is met beside each.
+    static HEED_NOINLINE void run_once(const token_rows<T>& x, index_t count, T* s, index_t stride, token_pass pass) {
+        constexpr int V = packs / 2;
+        index_t p = 0;
+        if (count >= V) {
+            P r[V];
+            meet<V>(x, 0, s, stride, r);
+            for (; p + 2 * V <= count; p += V) update_all<V, true>(x, p * L, s + p * L, stride, pass, r);
+            update_all<V, false>(x, p * L, s + p * L, stride, pass, r);
+            p += V;
+        }
+        for (; p < count; ++p) run<1>(x, p, s + p * L, stride, pass);
+    }
+
+    /// The row by which update i meets the state before it, and the sums of what it meets, r.
+    static HEED_INLINE const T* met_by(const token_rows<T>& x, index_t i) {
+        if constexpr (low_rank) return x.y + i * x.row;
+        if constexpr (Decay == decay_kind::rows)
+            if (i % x.steps == 0) return x.y + i / x.steps * x.row;
+        return x.k[i];
+    }
     template <int V>
+    static HEED_INLINE void meet(const token_rows<T>& x, index_t i, const T* s, index_t stride, P (&r)[V]) {
+        dot<V, 2>(met_by(x, i), x.D, s, stride, r);
+    }
+
+    /// The updates of all tokens and their reads. r is what the first meets; what follows is met on the way: the next update
+    /// in the same columns, or, if Beside, this one in the V packs of columns beside, left in r.
+    template <int V, bool Beside>
+    static HEED_INLINE void update_all(const token_rows<T>& x, index_t c, T* s, index_t stride, token_pass pass, P (&r)[V]) {
+        const bool fused = pass == token_pass::both && x.reads == 1, apart = pass == token_pass::both && !fused;
+        const index_t updates = x.count * x.steps;
+        for (index_t i = 0; i < updates; ++i) {
+            const index_t t = i / x.steps;
+            const bool first = i % x.steps == 0, last = i % x.steps == x.steps - 1;
+            x.ahead->ask(lines_ahead::asked * V);
+            if (first && apart && Read != read_kind::after) read<V>(x, t, c, s, stride, 0);
+            const T* const next = met_by(x, Beside || i + 1 == updates ? i : i + 1);
+            const auto one = [&](auto kind) HEED_INLINE_LAMBDA {
+                last && fused ? update<V, kind, true, Beside>(x, t, i, c, s, stride, next, r)
+                              : update<V, kind, false, Beside>(x, t, i, c, s, stride, next, r);
+            };
+            if (first)
+                one(std::integral_constant<decay_kind, Decay>{});
+            else if constexpr (Update == update_kind::householder)
+                one(std::integral_constant<decay_kind, decay_kind::none>{});
+            if (last && apart && Read == read_kind::after) read<V>(x, t, c, s, stride, 0);
+        }
+    }
+
+    /// Update i, of token t; r becomes what `next` meets.
+    template <int V, decay_kind Kind, bool Reads, bool Beside>
+    static HEED_INLINE void update(const token_rows<T>& x, index_t t, index_t i, index_t c, T* s, index_t stride,
+                                   const T* next, P (&r)[V]) {
+        P u[V], o[V], sum[2][V];
+        [[maybe_unused]] P by[V];
+        const T* const k = x.k[i];
+        const T* const q = x.query(0, t);
+        [[maybe_unused]] const T* const a = x.decay + t * x.decay_row;
+        [[maybe_unused]] const P alike(Kind == decay_kind::scalar ? x.decay[t] : T(1));
+        unroll<V>([&](auto v) HEED_INLINE_LAMBDA {
+            u[v] = load<P>(x.v[i] + c + v * L);
+            if constexpr (Kind == decay_kind::columns) by[v] = load_aligned<P>(a + c + v * L);
+            if constexpr (delta) {
+                if constexpr (Kind == decay_kind::scalar) r[v] *= alike;
+                if constexpr (Kind == decay_kind::columns) r[v] *= by[v];
+                u[v] = P(x.beta[i]) * (u[v] - r[v]);
+            }
+            sum[0][v] = sum[1][v] = P(T(0));
+        });
+        if constexpr (Reads) start<V>(x, 0, t, c, o);
+        const auto row = [&](index_t d, auto chain) HEED_INLINE_LAMBDA {
+            P at[V];
+            T* const place = s + d * stride;
+            unroll<V>([&](auto v) HEED_INLINE_LAMBDA { at[v] = load_aligned<P>(place + v * L); });
+            if constexpr (Reads && Read != read_kind::after) add_row<V>(P(q[d]), at, o);
+            if constexpr (Kind == decay_kind::scalar) unroll<V>([&](auto v) HEED_INLINE_LAMBDA { at[v] *= alike; });
+            if constexpr (Kind == decay_kind::columns) unroll<V>([&](auto v) HEED_INLINE_LAMBDA { at[v] *= by[v]; });
+            if constexpr (Kind == decay_kind::rows) {
+                const P y(a[d]);
+                unroll<V>([&](auto v) HEED_INLINE_LAMBDA { at[v] *= y; });
+            }
+            add_row<V>(P(k[d]), u, at);
+            if constexpr (low_rank) add_row<V>(P(x.x[t * x.row + d]), r, at);
+            if constexpr (Reads && Read == read_kind::after) add_row<V>(P(q[d]), at, o);
+            unroll<V>([&](auto v) HEED_INLINE_LAMBDA { store_aligned(place + v * L, at[v]); });
+            if constexpr (Beside) unroll<V>([&](auto v) HEED_INLINE_LAMBDA { at[v] = load_aligned<P>(place + (V + v) * L); });
+            add_row<V>(P(next[d]), at, sum[chain]);
+        };
+        index_t d = 0;
+        for (; d + 2 <= x.D; d += 2) unroll<2>([&](auto chain) HEED_INLINE_LAMBDA { row(d + chain, chain); });
+        if (d < x.D) row(d, std::integral_constant<int, 0>{});
+        unroll<V>([&](auto v) HEED_INLINE_LAMBDA { r[v] = sum[0][v] + sum[1][v]; });
+        if constexpr (Reads) {
+            unroll<V>([&](auto v) HEED_INLINE_LAMBDA { o[v] *= P(x.scale); });
+            x.put(0, t, c, o);
+        }
+    }
+    /// to += y from
+    template <int V>
+    static HEED_INLINE void add_row(const P& y, const P (&from)[V], P (&to)[V]) {
+        unroll<V>([&](auto v) HEED_INLINE_LAMBDA { to[v] = fma(y, from[v], to[v]); });
+    }
+
+    /// sum_d y[d] S[d], in so many chains whatever V is, so that few columns do not wait and a column's bits do not depend on V.
+    template <int V, int chains>
     static HEED_INLINE void dot(const T* y, index_t D, const T* s, index_t stride, P (&r)[V]) {
-        constexpr int chains = 4;
         P sum[chains][V];
         unroll<chains>([&](auto c) HEED_INLINE_LAMBDA {
             unroll<V>([&](auto v) HEED_INLINE_LAMBDA { sum[c][v] = P(T(0)); });
         });
-        index_t d = 0;
-        for (; d + chains <= D; d += chains)
-            unroll<chains>([&](auto c) HEED_INLINE_LAMBDA {
-                const P by(y[d + c]);
-                unroll<V>([&](auto v) HEED_INLINE_LAMBDA { sum[c][v] = fma(by, load_aligned<P>(s + v * L), sum[c][v]); });
-                s += stride;
-            });
-        for (; d < D; ++d, s += stride) {
+        const auto row = [&](index_t d, auto chain) HEED_INLINE_LAMBDA {
             const P by(y[d]);
-            unroll<V>([&](auto v) HEED_INLINE_LAMBDA { sum[0][v] = fma(by, load_aligned<P>(s + v * L), sum[0][v]); });
-        }
-        unroll<V>([&](auto v) HEED_INLINE_LAMBDA { r[v] = (sum[0][v] + sum[1][v]) + (sum[2][v] + sum[3][v]); });
+            unroll<V>([&](auto v) HEED_INLINE_LAMBDA {
+                sum[chain][v] = fma(by, load_aligned<P>(s + d * stride + v * L), sum[chain][v]);
+            });
+        };
+        index_t d = 0;
+        for (; d + chains <= D; d += chains) unroll<chains>([&](auto c) HEED_INLINE_LAMBDA { row(d + c, c); });
+        for (; d < D; ++d) row(d, std::integral_constant<int, 0>{});
+        unroll<V>([&](auto v) HEED_INLINE_LAMBDA {
+            r[v] = sum[0][v] + sum[1][v];
+            if constexpr (chains == 4) r[v] += sum[2][v] + sum[3][v];
+        });
     }
 
     /// Reads of token t on their own, from query `from` on.
@@ -137,7 +240,7 @@ private:
             P o[V];
             start<V>(x, i, t, c, o);
             P sum[V];
-            dot<V>(x.query(i, t), x.D, s, stride, sum);
+            dot<V, 4>(x.query(i, t), x.D, s, stride, sum);
             unroll<V>([&](auto v) HEED_INLINE_LAMBDA { o[v] = P(x.scale) * (o[v] + sum[v]); });
             x.put(i, t, c, o);
         }
@@ -224,35 +327,24 @@ private:
         unroll<batches>([&](auto b) HEED_INLINE_LAMBDA { store_aligned(to + b * L, lane_sums(sum[b])); });
     }
 
-    /// One update of each of J tokens, t and row i of k and v being those of the first.
-    template <int V, int J, decay_kind Kind, bool Reads>
-    static HEED_INLINE void step(const token_rows<T>& x, index_t t, index_t i, index_t c, T* s, index_t stride) {
-        P u[J][V], o[J][V], by[J][V], r[V];
+    /// One additive update of each of J tokens from t on.
+    template <int V, int J, bool Reads>
+    static HEED_INLINE void step(const token_rows<T>& x, index_t t, index_t c, T* s, index_t stride) {
+                P u[J][V], o[J][V], by[J][V];
         [[maybe_unused]] P alike[J];
         const T *k[J], *q[J], *a[J];
         unroll<J>([&](auto j) HEED_INLINE_LAMBDA {
-            k[j] = x.k[i + j];
+            k[j] = x.k[t + j];
             q[j] = x.query(0, t + j);
-            if constexpr (Kind == decay_kind::scalar) alike[j] = P(x.decay[t + j]);
-            if constexpr (Kind == decay_kind::rows) a[j] = x.decay + (t + j) * x.decay_row;
-            if constexpr (Kind == decay_kind::complex) a[j] = x.decay + (t + j) * x.decay_row;
+            if constexpr (Decay == decay_kind::scalar) alike[j] = P(x.decay[t + j]);
+            if constexpr (Decay == decay_kind::rows || complex) a[j] = x.decay + (t + j) * x.decay_row;
             unroll<V>([&](auto v) HEED_INLINE_LAMBDA {
-                u[j][v] = load<P>(x.v[i + j] + c + v * L);
-                if constexpr (Kind == decay_kind::columns)
+                u[j][v] = load<P>(x.v[t + j] + c + v * L);
+                if constexpr (Decay == decay_kind::columns)
                     by[j][v] = load_aligned<P>(x.decay + (t + j) * x.decay_row + c + v * L);
             });
             if constexpr (Reads) start<V>(x, 0, t + j, c, o[j]);
         });
-        if constexpr (delta) {
-            dot<V>(Kind == decay_kind::rows ? x.y + t * x.row : k[0], x.D, s, stride, r);
-            const P beta(x.beta[i]);
-            unroll<V>([&](auto v) HEED_INLINE_LAMBDA {
-                if constexpr (Kind == decay_kind::scalar) r[v] *= alike[0];
-                if constexpr (Kind == decay_kind::columns) r[v] *= by[0][v];
-                u[0][v] = beta * (u[0][v] - r[v]);
-            });
-        }
-        if constexpr (low_rank) dot<V>(x.y + t * x.row, x.D, s, stride, r);
         [[maybe_unused]] T* imaginary = s + x.D * stride;
         for (index_t d = 0; d < x.D; ++d, s += stride) {
             P at[V];
@@ -262,15 +354,15 @@ private:
                     const P y(q[j][d]);
                     unroll<V>([&](auto v) HEED_INLINE_LAMBDA { o[j][v] = fma(y, at[v], o[j][v]); });
                 }
-                if constexpr (Kind == decay_kind::scalar)
+                if constexpr (Decay == decay_kind::scalar)
                     unroll<V>([&](auto v) HEED_INLINE_LAMBDA { at[v] *= alike[j]; });
-                if constexpr (Kind == decay_kind::columns)
+                if constexpr (Decay == decay_kind::columns)
                     unroll<V>([&](auto v) HEED_INLINE_LAMBDA { at[v] *= by[j][v]; });
-                if constexpr (Kind == decay_kind::rows) {
+                if constexpr (Decay == decay_kind::rows) {
                     const P y(a[j][d]);
                     unroll<V>([&](auto v) HEED_INLINE_LAMBDA { at[v] *= y; });
                 }
-                if constexpr (Kind == decay_kind::complex) {
+                if constexpr (Decay == decay_kind::complex) {
                     const P cos(a[j][d]), sin(a[j][x.row + d]);
                     unroll<V>([&](auto v) HEED_INLINE_LAMBDA {
                         const P im = load_aligned<P>(imaginary + v * L);
@@ -280,17 +372,13 @@ private:
                 }
                 const P key(k[j][d]);
                 unroll<V>([&](auto v) HEED_INLINE_LAMBDA { at[v] = fma(key, u[j][v], at[v]); });
-                if constexpr (low_rank) {
-                    const P y(x.x[t * x.row + d]);
-                    unroll<V>([&](auto v) HEED_INLINE_LAMBDA { at[v] = fma(y, r[v], at[v]); });
-                }
                 if constexpr (Reads && Read == read_kind::after) {
                     const P y(q[j][d]);
                     unroll<V>([&](auto v) HEED_INLINE_LAMBDA { o[j][v] = fma(y, at[v], o[j][v]); });
                 }
             });
             unroll<V>([&](auto v) HEED_INLINE_LAMBDA { store_aligned(s + v * L, at[v]); });
-            if constexpr (Kind == decay_kind::complex) imaginary += stride;
+            if constexpr (Decay == decay_kind::complex) imaginary += stride;
         }
         if constexpr (Reads)
             unroll<J>([&](auto j) HEED_INLINE_LAMBDA {
