@@ -74,6 +74,18 @@ public:
 private:
     static constexpr index_t strip_bytes = 20 << 10;
 
+    /// Calls some(first, last) for the rows of the state, a few at a time, with J tokens in V packs of columns; lines of what
+    /// comes next are asked for between: some processors drop what is asked for beyond the two dozen they may wait for.
+    template <int V, int J, class Some>
+    static HEED_INLINE void pass_over_rows(const token_rows<T>& x, const Some& some) {
+        constexpr index_t few = 16;
+        const index_t share = ceil_div(lines_ahead::asked * J * V, ceil_div(x.D, few));
+        for (index_t d = 0; d < x.D; d += few) {
+            x.ahead->ask(share);
+            some(d, std::min(d + few, x.D));
+        }
+    }
+
     template <int J>
     static HEED_INLINE void relate(const token_rows<T>& x, index_t t, const near_tokens<T>& near, bool reads) {
         constexpr bool after = Read == read_kind::after;
@@ -99,7 +111,6 @@ private:
     /// The updates of J tokens, with their reads or without.
     template <int V, int J>
     static HEED_INLINE void advance(const token_rows<T>& x, index_t t, index_t c, T* s, index_t stride, bool reads) {
-        x.ahead->ask(lines_ahead::asked * J * V);
         if constexpr (J > 1 && Decay == decay_kind::scalar) {
             reads ? group<V, J, true>(x, t, c, s, stride) : group<V, J, false>(x, t, c, s, stride);
         } else {
@@ -142,7 +153,6 @@ private:
         for (index_t i = 0; i < updates; ++i) {
             const index_t t = i / x.steps;
             const bool first = i % x.steps == 0, last = i % x.steps == x.steps - 1;
-            x.ahead->ask(lines_ahead::asked * V);
             if (first && apart && Read != read_kind::after) read<V>(x, t, c, s, stride, 0);
             const T* const next = met_by(x, Beside || i + 1 == updates ? i : i + 1);
             const auto one = [&](auto kind) HEED_INLINE_LAMBDA {
@@ -196,9 +206,10 @@ private:
             if constexpr (Beside) unroll<V>([&](auto v) HEED_INLINE_LAMBDA { at[v] = load_aligned<P>(place + (V + v) * L); });
             add_row<V>(P(next[d]), at, sum[chain]);
         };
-        index_t d = 0;
-        for (; d + 2 <= x.D; d += 2) unroll<2>([&](auto chain) HEED_INLINE_LAMBDA { row(d + chain, chain); });
-        if (d < x.D) row(d, std::integral_constant<int, 0>{});
+        pass_over_rows<V, 1>(x, [&](index_t d, index_t last) HEED_INLINE_LAMBDA {
+            for (; d + 2 <= last; d += 2) unroll<2>([&](auto chain) HEED_INLINE_LAMBDA { row(d + chain, chain); });
+            if (d < last) row(d, std::integral_constant<int, 0>{});
+        });
         unroll<V>([&](auto v) HEED_INLINE_LAMBDA { r[v] = sum[0][v] + sum[1][v]; });
         if constexpr (Reads) {
             unroll<V>([&](auto v) HEED_INLINE_LAMBDA { o[v] *= P(x.scale); });
@@ -273,8 +284,8 @@ private:
             });
         });
         const P decay(near.kept[0]);
-        T* at_row = s;
-        for (index_t d = 0; d < x.D; ++d, at_row += stride) {
+        const auto row = [&](index_t d) HEED_INLINE_LAMBDA {
+            T* const at_row = s + d * stride;
             P at[V];
             unroll<V>([&](auto v) HEED_INLINE_LAMBDA { at[v] = load_aligned<P>(at_row + v * L); });
             if constexpr (Reads)
@@ -288,7 +299,10 @@ private:
                 unroll<V>([&](auto v) HEED_INLINE_LAMBDA { at[v] = fma(key, u[j][v], at[v]); });
             });
             unroll<V>([&](auto v) HEED_INLINE_LAMBDA { store_aligned(at_row + v * L, at[v]); });
-        }
+        };
+        pass_over_rows<V, J>(x, [&](index_t d, index_t last) HEED_INLINE_LAMBDA {
+            for (; d < last; ++d) row(d);
+        });
         if constexpr (Reads)
             unroll<V>([&](auto v) HEED_INLINE_LAMBDA {
                 P value[J];
@@ -345,10 +359,11 @@ private:
             });
             if constexpr (Reads) start<V>(x, 0, t + j, c, o[j]);
         });
-        [[maybe_unused]] T* imaginary = s + x.D * stride;
-        for (index_t d = 0; d < x.D; ++d, s += stride) {
+        const auto row = [&](index_t d) HEED_INLINE_LAMBDA {
+            T* const place = s + d * stride;
+            [[maybe_unused]] T* const imaginary = place + x.D * stride;
             P at[V];
-            unroll<V>([&](auto v) HEED_INLINE_LAMBDA { at[v] = load_aligned<P>(s + v * L); });
+            unroll<V>([&](auto v) HEED_INLINE_LAMBDA { at[v] = load_aligned<P>(place + v * L); });
             unroll<J>([&](auto j) HEED_INLINE_LAMBDA {
                 if constexpr (Reads && Read != read_kind::after) {
                     const P y(q[j][d]);
@@ -377,9 +392,11 @@ private:
                     unroll<V>([&](auto v) HEED_INLINE_LAMBDA { o[j][v] = fma(y, at[v], o[j][v]); });
                 }
             });
-            unroll<V>([&](auto v) HEED_INLINE_LAMBDA { store_aligned(s + v * L, at[v]); });
-            if constexpr (Decay == decay_kind::complex) imaginary += stride;
-        }
+            unroll<V>([&](auto v) HEED_INLINE_LAMBDA { store_aligned(place + v * L, at[v]); });
+        };
+        pass_over_rows<V, J>(x, [&](index_t d, index_t last) HEED_INLINE_LAMBDA {
+            for (; d < last; ++d) row(d);
+        });
         if constexpr (Reads)
             unroll<J>([&](auto j) HEED_INLINE_LAMBDA {
                 unroll<V>([&](auto v) HEED_INLINE_LAMBDA { o[j][v] *= P(x.scale); });
