@@ -86,26 +86,42 @@ private:
         }
     }
 
+    /// Bit n: whether Within names (l, first + n).
+    template <class Within>
+    static constexpr std::uint32_t lanes_within(int l, int first) {
+        std::uint32_t bits = 0;
+        for (int n = 0; n < static_cast<int>(L); ++n) bits |= static_cast<std::uint32_t>(Within{}(l, first + n)) << n;
+        return bits;
+    }
+    /// to[n] is the product of those of a[0], ..., a[J - 1] that Within names as (l, n), for n < count in whole packs.
+    template <int J, int count, class Within>
+    static HEED_INLINE void products_of(const T* a, const Within&, T* to) {
+        unroll<(count + static_cast<int>(L) - 1) / static_cast<int>(L)>([&](auto batch) HEED_INLINE_LAMBDA {
+            constexpr int first = decltype(batch)::value * static_cast<int>(L);
+            P product(T(1));
+            unroll<J>([&](auto l) HEED_INLINE_LAMBDA {
+                constexpr std::uint32_t bits = lanes_within<Within>(decltype(l)::value, first);
+                product = select(mask_of_bits<T, A>(bits), product * P(a[l]), product);
+            });
+            store_aligned(to + first, product);
+        });
+    }
     template <int J>
     static HEED_INLINE void relate(const token_rows<T>& x, index_t t, const near_tokens<T>& near, bool reads) {
         constexpr bool after = Read == read_kind::after;
-        alignas(64) T products[J * J + L] = {};
-        if (reads) multiply_rows<J>(x, t, products);
-        T factor[J], all = 1;  // of an earlier token's value; of the state
-        const auto see = [&](int j, int tokens_seen) {
-            near.met[j] = all;
-            for (int i = 0; i < tokens_seen; ++i) near.seen[j * J + i] = factor[i] * products[j * J + i];
+        // What token j sees of token i's value has met the decays between, that of j too if it reads after them.
+        const auto seen = [](int l, int n) { return n % J < l && (after ? l <= n / J : l < n / J); };
+        products_of<J, J * J>(x.decay + t, seen, near.seen);
+        // met, given, kept one after the other.
+        const auto state = [](int l, int n) {
+            return n < J ? (after ? l <= n : l < n) : n < 2 * J ? n - J < l : n == 2 * J;
         };
-        for (int j = 0; j < J; ++j) {
-            const T a = x.decay[t + j];
-            if constexpr (!after) see(j, j);
-            all *= a;
-            for (int i = 0; i < j; ++i) factor[i] *= a;
-            factor[j] = T(1);
-            if constexpr (after) see(j, j + 1);
-        }
-        std::copy_n(factor, J, near.given);
-        near.kept[0] = all;
+        products_of<J, 2 * J + 1>(x.decay + t, state, near.met);
+        if (!reads) return;
+        alignas(64) T products[J * J + L];
+        multiply_rows<J>(x, t, products);
+        for (int n = 0; n < J * J; n += static_cast<int>(L))
+            store_aligned(near.seen + n, load_aligned<P>(near.seen + n) * load_aligned<P>(products + n));
     }
 
     /// The updates of J tokens, with their reads or without.

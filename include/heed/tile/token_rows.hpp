@@ -114,12 +114,12 @@ struct token_rows {
 template <class T>
 struct near_tokens {
     static constexpr index_t most = 8;                    // tokens
-    static constexpr index_t size = most * (most + 3);    // numbers of each group
+    static constexpr index_t size = most * (most + 4);    // numbers of each group
     static constexpr index_t all = token_block * size;    // of a block, whatever J is
     T *seen, *met, *given, *kept;  // (J, J) weights of values in outputs; (J) of the state in outputs; (J) of values in the
                                    // state after; of the state in the state after
     near_tokens(T* memory, index_t t, index_t J)
-        : seen(memory + t / J * size), met(seen + most * most), given(met + most), kept(given + most) {}
+        : seen(memory + t / J * size), met(seen + most * most), given(met + J), kept(given + J) {}
 };
 
 /// What a pass over tokens does: advances the state, reads it, or both.
