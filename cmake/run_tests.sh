@@ -7,6 +7,11 @@ cd "$(dirname "$0")/.."
 dir=$1 target=$2 label=$3
 shift 3
 jobs=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+# A compiler takes up to 1.5 GiB for the largest tests.
+room=$(awk '/^MemAvailable:/ { print int($2 / 1572864) }' /proc/meminfo 2>/dev/null)
+limit=$(cat /sys/fs/cgroup/memory.max 2>/dev/null)
+case $limit in *[!0-9]* | "") ;; *) [ "$((limit / 1610612736))" -ge "${room:-$jobs}" ] || room=$((limit / 1610612736)) ;; esac
+[ "${room:-$jobs}" -ge "$jobs" ] || jobs=$((room > 0 ? room : 1))
 
 broken() {
     printf '%s\n0 passed, 1 failed\n' "$1"
