@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdio>
 #include <heed/heed.hpp>
+#include <heed/ops/distillation.hpp>
 #include <vector>
 
 using namespace heed;

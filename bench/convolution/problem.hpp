@@ -4,7 +4,6 @@
 #include <heed/heed.hpp>
 
 #include "../support/measurement.hpp"
-#include "../support/memory.hpp"
 
 namespace bench {
 
@@ -22,7 +21,7 @@ struct convolution_problem {
 /// x (1, n, c) and filters (c, k) in S, and the definition at places spread over the outputs.
 template <class S>
 class convolution_operands {
-    lines_of<S> memory_;
+    aligned_vector<S> memory_;
 
 public:
     view<S, 3> x;
@@ -51,7 +50,7 @@ std::shared_ptr<const convolution_operands<S>> operands_of(const convolution_pro
 /// Where y is written, NaN at first, in the order of x.
 template <class S>
 class convolution_output {
-    lines_of<S> memory_;
+    aligned_vector<S> memory_;
 
 public:
     view<S, 3> y;

@@ -4,7 +4,6 @@
 #include <heed/heed.hpp>
 
 #include "../support/measurement.hpp"
-#include "../support/memory.hpp"
 
 namespace bench {
 
@@ -22,7 +21,7 @@ struct decode_step {
 /// the last 250 and one of a thousand others draw them too (StreamingLLM, arXiv:2309.17453), and a channel in 32 of the
 /// keys has outliers (KIVI, arXiv:2402.02750). What draws is in the upper half of the channels.
 class prompt {
-    lines_of<float> memory_;
+    aligned_vector<float> memory_;
 
 public:
     view<float> q, k, v;        // (1, H, 1, D), (1, G, M, D), (1, G, M, D)
@@ -47,7 +46,7 @@ public:
     std::span<const std::byte> bytes() const { return std::as_bytes(std::span(memory_)); }
 
 private:
-    lines_of<float> memory_;
+    aligned_vector<float> memory_;
 };
 
 /// How a way to decode is judged.

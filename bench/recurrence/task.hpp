@@ -4,7 +4,6 @@
 #include <heed/heed.hpp>
 
 #include "../support/measurement.hpp"
-#include "../support/memory.hpp"
 
 namespace bench {
 
@@ -36,7 +35,7 @@ struct sequence_views {
     }
 };
 class sequence : public sequence_views {
-    lines_of<float> memory_;
+    aligned_vector<float> memory_;
     template <class V>
     V carve(const extents<V::rank>& shape, float*& at);
 

@@ -4,7 +4,6 @@
 #include <heed/heed.hpp>
 
 #include "../support/measurement.hpp"
-#include "../support/memory.hpp"
 
 namespace bench {
 
@@ -70,7 +69,7 @@ public:
 
 private:
     index_t N_, C_;
-    lines_of<S> memory_;
+    aligned_vector<S> memory_;
 };
 
 /// Bounds of the error: roundings of sums of a few hundred terms; of the output to S.

@@ -1,4 +1,5 @@
-// heed: attention and sequence mixing on CPUs. Everything but dist/ and ref/.
+// heed: attention and sequence mixing on CPUs. Everything but dist/, ref/ and ops/distillation.hpp, which brings
+// the decompositions of Eigen along.
 #pragma once
 
 #include "cache/contiguous.hpp"
@@ -33,7 +34,6 @@
 #include "ops/causal_conv.hpp"
 #include "ops/deltanet.hpp"
 #include "ops/diagonal_ssm.hpp"
-#include "ops/distillation.hpp"
 #include "ops/diverse_beams.hpp"
 #include "ops/dual_chunk.hpp"
 #include "ops/ema.hpp"
