@@ -79,7 +79,7 @@ private:
     template <int V, int J, class Some>
     static HEED_INLINE void pass_over_rows(const token_rows<T>& x, const Some& some) {
         constexpr index_t few = 16;
-        const index_t share = ceil_div(lines_ahead::asked * J * V, ceil_div(x.D, few));
+        const index_t share = ceil_div(lines_ahead::asked * J * V, ceil_div(std::max<index_t>(x.D, 1), few));
         for (index_t d = 0; d < x.D; d += few) {
             x.ahead->ask(share);
             some(d, std::min(d + few, x.D));
@@ -148,11 +148,14 @@ private:
         for (; p < count; ++p) run<1>(x, p, s + p * L, stride, pass);
     }
 
+    /// Updates of a token: a constant but where there may be several.
+    static HEED_INLINE index_t steps(const token_rows<T>& x) { return Update == update_kind::householder ? x.steps : 1; }
+
     /// The row by which update i meets the state before it, and the sums of what it meets, r.
     static HEED_INLINE const T* met_by(const token_rows<T>& x, index_t i) {
         if constexpr (low_rank) return x.y + i * x.row;
         if constexpr (Decay == decay_kind::rows)
-            if (i % x.steps == 0) return x.y + i / x.steps * x.row;
+            if (i % steps(x) == 0) return x.y + i / steps(x) * x.row;
         return x.k[i];
     }
     template <int V>
@@ -165,10 +168,10 @@ private:
     template <int V, bool Beside>
     static HEED_INLINE void update_all(const token_rows<T>& x, index_t c, T* s, index_t stride, token_pass pass, P (&r)[V]) {
         const bool fused = pass == token_pass::both && x.reads == 1, apart = pass == token_pass::both && !fused;
-        const index_t updates = x.count * x.steps;
+        const index_t each = steps(x), updates = x.count * each;
         for (index_t i = 0; i < updates; ++i) {
-            const index_t t = i / x.steps;
-            const bool first = i % x.steps == 0, last = i % x.steps == x.steps - 1;
+            const index_t t = i / each;
+            const bool first = i % each == 0, last = i % each == each - 1;
             if (first && apart && Read != read_kind::after) read<V>(x, t, c, s, stride, 0);
             const T* const next = met_by(x, Beside || i + 1 == updates ? i : i + 1);
             const auto one = [&](auto kind) HEED_INLINE_LAMBDA {

@@ -48,7 +48,7 @@ public:
     void within(index_t n) {
         index_t lines = 0;
         for (int i = 0; i < count_; ++i) lines += stretch_[i].rows * stretch_[i].lines;
-        pace_ = ceil_div(lines, n);
+        pace_ = ceil_div(lines, std::max<index_t>(n, 1));
     }
     /// Asks for n lines, or for more if that would be too slow.
     HEED_INLINE void ask(index_t n) {
