@@ -75,7 +75,7 @@ endif()
 heed_house_test(no_exceptions ${script} output=${out}/no_exceptions
                 ${compile} -O1 -fno-exceptions ${CMAKE_CURRENT_SOURCE_DIR}/no_exceptions/main.cpp)
 
-heed_house_test(compile_time ${script} output=${out}/compile_time seconds=20
+heed_house_test(compile_time ${script} output=${out}/compile_time seconds=40
                 ${compile} -O2 ${CMAKE_CURRENT_SOURCE_DIR}/compile_time/attention.cpp)
 set_tests_properties(compile_time PROPERTIES RUN_SERIAL ON)
 

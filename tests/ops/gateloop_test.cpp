@@ -1,4 +1,3 @@
-// heed_test: LABELS sanitize
 // GateLoop against its definition, its closed form, and its limits.
 #include <heed/ops/gateloop.hpp>
 #include <heed/ops/gla.hpp>

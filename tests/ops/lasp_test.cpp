@@ -1,4 +1,4 @@
-// heed_test: LABELS threads sanitize
+// heed_test: LABELS threads
 // A recurrence cut into parts against its definition, against the one piece, and its state.
 #include <heed/core/threads.hpp>
 #include <heed/ops/lasp.hpp>

@@ -1,4 +1,3 @@
-// heed_test: LABELS sanitize
 // Linear attention against its definition, and its limits.
 #include <heed/ops/linear_attention.hpp>
 

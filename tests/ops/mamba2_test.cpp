@@ -1,4 +1,3 @@
-// heed_test: LABELS sanitize
 // Mamba-2 against its definition: steps, groups, states, forms; and where it is linear attention.
 #include <heed/ops/mamba2.hpp>
 #include <heed/ops/mixing_matrix.hpp>

@@ -1,4 +1,3 @@
-// heed_test: LABELS sanitize
 // Mixing matrices of operators, and the losses between them.
 #include <heed/engine/attention.hpp>
 #include <heed/ops/gated_deltanet.hpp>

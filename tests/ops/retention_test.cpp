@@ -1,4 +1,3 @@
-// heed_test: LABELS sanitize
 // Retention against its definition, its block, and its limits.
 #include <heed/ops/retention.hpp>
 

@@ -1,4 +1,3 @@
-// heed_test: LABELS sanitize
 // Random feature attention and Performer against their definitions, and the limits of both.
 #include <heed/engine/attention.hpp>
 #include <heed/ops/performer.hpp>

@@ -1,4 +1,3 @@
-// heed_test: LABELS sanitize
 // TaylorShift: both forms against the definition, the switch, and its limits.
 #include <heed/ops/taylor_shift.hpp>
 #include <heed/ref/taylor_shift.hpp>
