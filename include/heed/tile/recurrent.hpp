@@ -36,20 +36,21 @@ public:
             for (index_t t = 0; t < x.count; ++t) read<V>(x, t, c, s, stride, 0);
             return;
         }
-        const bool fused = pass == token_pass::both && x.reads == 1;
         if constexpr (erases) {
             P r[V];
             meet<V>(x, 0, s, stride, r);
-            return update_all<V, false>(x, c, s, stride, pass, r);
-        }
-        index_t t = 0;
-        if constexpr (tokens > 1)
-            for (; t + tokens <= x.count && (fused || pass == token_pass::write); t += tokens)
-                advance<V, tokens>(x, t, c, s, stride, fused);
-        for (; t < x.count; ++t) {
-            if (pass == token_pass::both && !fused && Read != read_kind::after) read<V>(x, t, c, s, stride, 0);
-            advance<V, 1>(x, t, c, s, stride, fused);
-            if (pass == token_pass::both && !fused && Read == read_kind::after) read<V>(x, t, c, s, stride, 0);
+            update_all<V, false>(x, c, s, stride, pass, r);
+        } else {
+            const bool fused = pass == token_pass::both && x.reads == 1;
+            index_t t = 0;
+            if constexpr (tokens > 1)
+                for (; t + tokens <= x.count && (fused || pass == token_pass::write); t += tokens)
+                    advance<V, tokens>(x, t, c, s, stride, fused);
+            for (; t < x.count; ++t) {
+                if (pass == token_pass::both && !fused && Read != read_kind::after) read<V>(x, t, c, s, stride, 0);
+                advance<V, 1>(x, t, c, s, stride, fused);
+                if (pass == token_pass::both && !fused && Read == read_kind::after) read<V>(x, t, c, s, stride, 0);
+            }
         }
     }
 
@@ -363,7 +364,7 @@ private:
     /// One additive update of each of J tokens from t on.
     template <int V, int J, bool Reads>
     static HEED_INLINE void step(const token_rows<T>& x, index_t t, index_t c, T* s, index_t stride) {
-                P u[J][V], o[J][V], by[J][V];
+        P u[J][V], o[J][V], by[J][V];
         [[maybe_unused]] P alike[J];
         const T *k[J], *q[J], *a[J];
         unroll<J>([&](auto j) HEED_INLINE_LAMBDA {
