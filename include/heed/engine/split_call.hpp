@@ -50,7 +50,8 @@ public:
         const auto attend = [&](index_t head, index_t part, pass& over, row_partials<T>& out) {
             const index_t keys = keys_of(head);
             T* const rows = keeps_logits ? logits + head * shape_.rows() * stride() : nullptr;
-            over.attend(split_cut(keys).keys_of(part, keys), out, rows, stride());
+            const split_cut cut(keys);
+            over.attend(cut.keys_of(part, keys), cut.stretch, out, rows, stride());
         };
         if (p.kept == 0) {
             for_tasks(pool, heads(), [&](index_t t, index_t w) {

@@ -140,8 +140,8 @@ private:
             ahead.at[x] = keys_.of(its, channel_[next + x]).data;
         }
         const auto add = [&]<int R>(std::integral_constant<int, R>, index_t r) {
-            T by[R * K];
-            for (int x = 0; x < R * K; ++x) by[x] = by_[(r + x / K) * r_ + c + x % K];
+            P by[R * K];
+            for (int x = 0; x < R * K; ++x) by[x] = P(by_[(r + x / K) * r_ + c + x % K]);
             accumulate_values<P, R, K>(rows, ahead, width, by, weight_ + r * stride_ + block * channel_block, stride_);
         };
         index_t r = 0;

@@ -89,12 +89,9 @@ private:
 
     void score_tile(index_t first, index_t count, T* s) const {
         plain_rows<S> rows[tile];
-        const void* coming[tile];
-        for (index_t c = 0; c < tile; ++c) {
-            rows[c] = pages_.of(first + std::min(c, count - 1));
-            coming[c] = pages_.of(std::min(first + tile + c, pages_.pages() - 1)).data;
-        }
-        dots<A>(rows, coming, count, 2 * pages_.D, query_, width_, 2 * R_, s);
+        for (index_t c = 0; c < tile; ++c) rows[c] = pages_.of(first + std::min(c, count - 1));
+        dots<A>(rows, nullptr, std::min(count, streamed_run), 2 * pages_.D, query_, width_, 2 * R_,
+                products<T>{s, tile, streamed_run});
         for (index_t c = 0; c < tile; c += L) {
             P most = load_aligned<P>(s + c);
             for (index_t r = 1; r < R_; ++r) {

@@ -57,13 +57,14 @@ public:
         T* const s = products_ + task * R_ * tile;
         for (index_t x = task * keys_of_task; x < last; x += tile) {
             const index_t n = std::min(tile, last - x);
-            typename Source::key_rows rows[tile];
-            const void* coming[tile];
+            typename Source::key_rows rows[tile], coming[tile];
             for (index_t c = 0; c < tile; ++c) {
                 rows[c] = key(x + std::min(c, n - 1));
-                coming[c] = key(std::min(x + tile + c, count() - 1)).data;
+                coming[c] = key(std::min(x + tile + c, count() - 1));
             }
-            dots<A>(rows, coming, n, source_->key_width(), query_, width_, R_, s);
+            const typename Source::key_rows* const next = coming;
+            dots<A>(rows, next, std::min(n, streamed_run), source_->key_width(), query_, width_, R_,
+                    products<T>{s, tile, streamed_run});
             for (index_t r = 0; r < R_; ++r) std::copy_n(s + r * tile, n, logit_ + r * stride_ + x);
         }
     }

@@ -211,6 +211,16 @@ HEED_INLINE pack<T, A> pinned(pack<T, A> x) {
     return x;
 }
 
+/// p, in a register for addresses. An address that compilers compute or spill in vector registers waits there for the
+/// arithmetic before it, and with it for memory: loads then no longer run ahead of products (measured: 16 GB/s for 25).
+template <class T>
+HEED_INLINE T* in_address_register(T* p) {
+#if defined(__GNUC__)
+    asm("" : "+r"(p));
+#endif
+    return p;
+}
+
 /// Lane l of the result is bit l of `bits`.
 template <class T, class A>
 HEED_INLINE pack_mask<T, A> mask_of_bits(std::uint32_t bits) {
