@@ -11,7 +11,8 @@ using list = std::vector<index_t>;
 constexpr index_t B = 2, H = 4, G = 2, M = 90, D = 24, E = 36;
 
 struct prompt {
-    tensor<float> q = normal<float>({B, H, M, D}, 1, 2), k = normal<float>({B, G, M, D}, 2), v = normal<float>({B, G, M, E}, 3);
+    tensor<float> q = normal<float>({B, H, M, D}, 1, 2), k = normal<float>({B, G, M, D}, 2),
+                  v = normal<float>({B, G, M, E}, 3);
 
     template <class Cache>
     tensor<float> feed(Cache& cache, const list& cuts) const {
@@ -45,10 +46,12 @@ void expect_any_pieces(const Make& make, const std::vector<list>& all_cuts) {
         SCOPED_TRACE(testing::Message() << cuts.size() - 1 << " pieces, the shortest of " << shortest);
         if (shortest > index_t(lanes<float>) / 2) EXPECT_TRUE(same_values(o, at_once));
         for (index_t b = 0; b < B; ++b)
-            EXPECT_TRUE(within_rule<float>(copied(slice(o.v(), 0, {b, b + 1})), defined(float{}, b), defined(double{}, b)));
+            EXPECT_TRUE(
+                within_rule<float>(copied(slice(o.v(), 0, {b, b + 1})), defined(float{}, b), defined(double{}, b)));
     }
 }
-const std::vector<list> any_cuts{{0, 90}, {0, 1, 2, 90}, {0, 13, 26, 39, 52, 65, 90}, {0, 89, 90}, {0, 47, 47, 90}, {0, 32, 64, 90}};
+const std::vector<list> any_cuts{{0, 90},     {0, 1, 2, 90},   {0, 13, 26, 39, 52, 65, 90},
+                                 {0, 89, 90}, {0, 47, 47, 90}, {0, 32, 64, 90}};
 
 template <class K, class V>
 auto quantised(const K& keys, const V& values, hadamard turned = {}) {

@@ -223,7 +223,9 @@ TYPED_TEST(quantised_cache_of, any_history_leaves_the_bits_of_one_append) {
 }
 
 template <class Cache>
-concept forgetful = requires(Cache& cache, std::vector<index_t> kept) { cache.keep(0, 0, kept); };
+concept forgetful = requires(Cache& cache, std::vector<index_t> kept) {
+    cache.keep(0, 0, kept);
+};
 
 /// Heads that let go of keys, against the tokens each should hold; every row has the bits it was first given.
 TEST(quantised_cache, heads_forget) {

@@ -145,7 +145,8 @@ TEST(attendre, dropped_tokens_have_never_come) {
             }
             // Under the causal mask later tokens do not show, so that outputs are those of no delay.
             EXPECT_EQ(run.flush(o, mask).last, 24);
-            EXPECT_TRUE(x.is(copied(slice(o.v(), 2, {0, 24})), [](index_t i, index_t j) { return j <= i; })) << delay << " " << top;
+            EXPECT_TRUE(x.is(copied(slice(o.v(), 2, {0, 24})), [](index_t i, index_t j) { return j <= i; }))
+                << delay << " " << top;
         }
 }
 

@@ -224,9 +224,7 @@ TEST(evicting, reorder_takes_the_rules_along) {
     for (index_t i = 0; i < N; ++i) x.step(run, {i, i + 1});
     tensor<float> o({more, H, N, E}), want({more, H, N, E});
     run.reorder(parents);
-    const auto part = [](auto& t, index_t b, index_t i) {
-        return slice(slice(t.v(), 0, {b, b + 1}), 2, {i, i + 1});
-    };
+    const auto part = [](auto& t, index_t b, index_t i) { return slice(slice(t.v(), 0, {b, b + 1}), 2, {i, i + 1}); };
     for (index_t i = 0; i < N; ++i) {
         const range one{i, i + 1};
         run.step(slice(q.v(), 2, one), slice(k.v(), 2, one), slice(v.v(), 2, one), slice(o.v(), 2, one),
@@ -292,9 +290,10 @@ TEST(evicting, low_norms_are_kept_each_time_a_head_has_grown) {
             for (index_t g = 0; g < G; ++g) {
                 auto& keys = held[static_cast<std::size_t>(b * G + g)];
                 keys.push_back(i);
-                const defined want(rows_at(exact(slice(slice(x.q.v(), 0, {b, b + 1}), 1, {g * group, (g + 1) * group})), {i}),
-                                   rows_at(exact(slice(slice(x.k.v(), 0, {b, b + 1}), 1, {g, g + 1})), keys),
-                                   rows_at(exact(slice(slice(x.v.v(), 0, {b, b + 1}), 1, {g, g + 1})), keys));
+                const defined want(
+                    rows_at(exact(slice(slice(x.q.v(), 0, {b, b + 1}), 1, {g * group, (g + 1) * group})), {i}),
+                    rows_at(exact(slice(slice(x.k.v(), 0, {b, b + 1}), 1, {g, g + 1})), keys),
+                    rows_at(exact(slice(slice(x.v.v(), 0, {b, b + 1}), 1, {g, g + 1})), keys));
                 for (index_t h = 0; h < group; ++h)
                     for (index_t e = 0; e < E; ++e)
                         ASSERT_NEAR(x.o(b, g * group + h, i, e), want.o(0, h, 0, e), 1e-5) << i;

@@ -40,10 +40,11 @@ probed<Real> by_definition(const Cache& cache, index_t b, const tensor<float>& q
         for (index_t h = 0; h < H; ++h)
             for (index_t n = 0; n < N; ++n) f(h, n);
     };
-    if constexpr (requires(Real* x) { cache.turn_query(x); })
+    if constexpr (requires(Real * x) { cache.turn_query(x); })
         each_row([&](index_t h, index_t n) { cache.turn_query(&turned(0, h, n, 0)); });
-    ref::naive_attention<Real>(turned.v(), converted<Real>(held.k).v(), converted<Real>(held.v).v(), out.o.v(), with, to);
-    if constexpr (requires(Real* x) { cache.turn_output(x); })
+    ref::naive_attention<Real>(turned.v(), converted<Real>(held.k).v(), converted<Real>(held.v).v(), out.o.v(), with,
+                               to);
+    if constexpr (requires(Real * x) { cache.turn_output(x); })
         each_row([&](index_t h, index_t n) { cache.turn_output(&out.o(0, h, n, 0)); });
     return out;
 }
@@ -69,8 +70,8 @@ void expect_policies(const Cache& cache, const std::string& name) {
                     attention(q, cache, o, masks[m], scores[s], sink{logits}, lse{dense(&sums(0, 0, 0, 0), {B, H, N})},
                               key_mass{dense(&mass(0, 0, 0, 0), {B, H, M})});
                     for (index_t b = 0; b < B; ++b) {
-                        SCOPED_TRACE(testing::Message() << name << ", sequence " << b << ", " << N << " queries, mask " << m
-                                                        << ", score " << s << ", sink " << logits[0]);
+                        SCOPED_TRACE(testing::Message() << name << ", sequence " << b << ", " << N << " queries, mask "
+                                                        << m << ", score " << s << ", sink " << logits[0]);
                         const auto with = [&]<class Real>(Real) {
                             ref::options<Real> to;
                             to.visible = [&](index_t, index_t h, index_t row, index_t i, index_t j) {

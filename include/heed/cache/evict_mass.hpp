@@ -2,8 +2,8 @@
 //
 //   A_j <- alpha A_j + P_ij   after each query i, for the keys held; a new key starts at 0, then gets its own P
 // alpha = 1 adds up, alpha = 0 keeps what the last query liked. One statistic per head of keys: the mass P is summed
-// over the query heads of a group, unless group_mass is told otherwise. Nothing evicted, A_j = sum_i alpha^(N-1-i) P_ij,
-// which one prefill pass takes (see forgetting in policy/probe_decay.hpp). Ties: the older key goes.
+// over the query heads of a group, unless group_mass is told otherwise. Nothing evicted, A_j = sum_i alpha^(N-1-i)
+// P_ij, which one prefill pass takes (see forgetting in policy/probe_decay.hpp). Ties: the older key goes.
 #pragma once
 
 #include <cmath>

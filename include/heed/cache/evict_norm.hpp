@@ -42,8 +42,8 @@ struct low_norm {
         const auto n = static_cast<index_t>(norms.size());
         return keep_lowest(norms, stays(n, layer), recent);
     }
-    /// The same of head (b, g) of a source, whose keys are read where some will go. `evicting` asks after every step, so
-    /// that it prunes each time a head has grown to prune_after.
+    /// The same of head (b, g) of a source, whose keys are read where some will go. `evicting` asks after every step,
+    /// so that it prunes each time a head has grown to prune_after.
     template <key_value_source S>
     std::vector<index_t> kept(const S& source, index_t b, index_t g, index_t layer = 0) const {
         const index_t n = source.keys(b, g);

@@ -4,8 +4,8 @@
 // int4_per_group<g> 1/2 + 4 / g. Keys have outliers in fixed channels, values in tokens (KIVI, arXiv:2402.02750).
 // hadamard{keys, values} transforms rows before they are quantised, which spreads outliers over a row (QuaRot,
 // arXiv:2404.00456): turn_query does the same to queries, so that scores stay, and turn_output undoes it in outputs.
-// A prompt fed in pieces gives the rows of the whole; per channel if the pieces are of whole blocks, for what attends to
-// a block before it is full sees the factors of the tokens so far.
+// A prompt fed in pieces gives the rows of the whole; per channel if the pieces are of whole blocks, for what attends
+// to a block before it is full sees the factors of the tokens so far.
 #pragma once
 
 #include <span>

@@ -1,8 +1,8 @@
 // A decode loop over a cache that lets go of keys: append, attend, ask the rule of each head what stays, keep that.
 //
 //   mass(b, g, j) = sum over the query heads of g and the new queries i of w_i P_ij     one pass beside the attention
-// A mass rule is told the mass (cache/evict_mass.hpp: A2SF [20], H2O), a key rule looks at the keys (low_norm [41]); each
-// answers with the keys that stay.
+// A mass rule is told the mass (cache/evict_mass.hpp: A2SF [20], H2O), a key rule looks at the keys (low_norm [41]);
+// each answers with the keys that stay.
 #pragma once
 
 #include "../cache/evict_mass.hpp"
@@ -11,8 +11,9 @@
 
 namespace heed::inline HEED_ABI {
 
-/// What `evicting` asks of the rule of one head: the weights w of n queries; told the mass of a step, an entry for every
-/// key held and then for the new ones, the ascending indices of those that stay; and to forget all but the first n keys.
+/// What `evicting` asks of the rule of one head: the weights w of n queries; told the mass of a step, an entry for
+/// every key held and then for the new ones, the ascending indices of those that stay; and to forget all but the first
+/// n keys.
 template <class Rule>
 concept mass_rule = requires(Rule& rule, std::span<const float> mass, index_t n) {
     { rule.row_weights(n) } -> std::same_as<std::vector<double>>;
@@ -119,8 +120,9 @@ private:
     }
     void check_keys(const char* op) const {
         const auto rules = static_cast<index_t>(rules_.size());
-        require_argument(cache_.batch() * cache_.heads() == rules, op, "the cache has ", cache_.batch() * cache_.heads(),
-                         " heads in all, there are rules for ", rules, ": reorder both by evicting::reorder");
+        require_argument(cache_.batch() * cache_.heads() == rules, op, "the cache has ",
+                         cache_.batch() * cache_.heads(), " heads in all, there are rules for ", rules,
+                         ": reorder both by evicting::reorder");
         each_head([&](index_t b, index_t g) {
             require_argument(cache_.keys(b, g) == held_[at(b, g)], op, "head (", b, ", ", g, ") of the cache holds ",
                              cache_.keys(b, g), " keys, the last step left ", held_[at(b, g)]);
