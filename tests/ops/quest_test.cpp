@@ -1,7 +1,9 @@
 // heed_test: LABELS sanitize
 // Quest: bounds hold, choices and outputs are those of the definition, and an index follows its cache.
 #include <heed/cache/contiguous.hpp>
+#include <heed/cache/mapped.hpp>
 #include <heed/cache/paged.hpp>
+#include <heed/cache/stream.hpp>
 #include <heed/core/threads.hpp>
 #include <heed/ops/quest.hpp>
 #include <heed/policy/scores.hpp>
@@ -10,6 +12,7 @@
 #include "compare.hpp"
 #include "operands.hpp"
 #include "refuses.hpp"
+#include "scratch_folder.hpp"
 #include "source_tokens.hpp"
 
 namespace {
@@ -256,12 +259,51 @@ TEST(quest, where_rows_lie_and_who_runs_it_change_no_bit) {
     const auto told = quest_attention(x.q, x.cache, first, want, rule);
     paged_cache<float> pages({B, G, D, E}, 16, 200);
     pages.append(x.k, x.v);
-    page_bounds<float> second, third;
+    page_bounds<float> second, third, fourth;
     EXPECT_EQ(quest_attention(x.q, pages, second, o, rule).missed, told.missed);
+    EXPECT_TRUE(test::same_values(o, want));
+    const test::scratch_folder folder;
+    auto file = mapped_cache<float>::create(folder / "cache", {B, G, D, E}, 100);
+    file.append(x.k, x.v);
+    EXPECT_EQ(quest_attention(x.q, file, fourth, o, rule).missed, told.missed);
     EXPECT_TRUE(test::same_values(o, want));
     threads pool(3);
     EXPECT_EQ(quest_attention(x.q, x.cache, third, o, rule, on{pool}).missed, told.missed);
     EXPECT_TRUE(test::same_values(o, want));
+}
+
+// Keys that have moved behind an index are keys it does not know.
+TEST(quest, an_index_refuses_heads_that_have_let_go_of_keys) {
+    step<float> x(1, 120);
+    page_bounds<float> index(8);
+    index.follow(x.cache);
+    std::vector<index_t> kept;
+    for (index_t j = 0; j < 120; j += 1 + j % 2) kept.push_back(j);
+    x.cache.keep(1, 0, kept);
+    x.cache.append(x.k, x.v);  // more than the index knows again
+    refuses<argument_error>([&] { index.follow(x.cache); },
+                            "index: head (1, 0) has let go of 59 keys, of 0 when the index read it: clear the index");
+    index.clear();
+    tensor<float> o(x.rows()), want(x.rows());
+    attention(x.q, x.cache, want);
+    for (int again = 0; again < 2; ++again) {
+        quest_attention(x.q, x.cache, index, o, quest(30));
+        EXPECT_TRUE(test::same_values(o, want));
+    }
+    x.cache.truncate(7), index.truncate(7);
+    index.follow(x.cache);  // tokens that are dropped are not let go of
+    const std::vector<index_t> parents{1, 0};
+    x.cache.reorder(parents), index.reorder(parents);
+    index.follow(x.cache);
+
+    stream_cache<float> stream({B, G, D, E}, {4, 116});
+    page_bounds<float> other(8);
+    stream.append(slice(x.k.v(), 2, {0, 100}), slice(x.v.v(), 2, {0, 100}));
+    other.follow(stream);
+    stream.append(slice(x.k.v(), 2, {100, 120}), slice(x.v.v(), 2, {100, 120}));
+    other.follow(stream);
+    stream.append(slice(x.k.v(), 2, {0, 1}), slice(x.v.v(), 2, {0, 1}));
+    refuses<argument_error>([&] { other.follow(stream); }, "index: head (0, 0) has let go of 1 keys, of 0");
 }
 
 TEST(quest, what_is_not_a_number_shows) {
