@@ -3,13 +3,17 @@
 #include "decoder.hpp"
 
 namespace bench {
+
+std::vector<decoder> evicting_decoders();
+
 namespace {
 
 std::vector<measurement> whole_rows() {
     std::vector<measurement> rows;
     for (index_t M = 1024; M <= 131072; M *= 2)
         for (int threads : {1, 2})
-            for (const decoder& d : decoders()) rows.push_back(measured(d, {M, threads}));
+            for (const auto& list : {decoders(), evicting_decoders()})
+                for (const decoder& d : list) rows.push_back(measured(d, {M, threads}));
     return rows;
 }
 
@@ -21,6 +25,7 @@ std::vector<measurement> brief_rows() {
             for (const char* dtype : {"f32", "bf16", "f16", "int8"}) rows.push_back(measured("contiguous", dtype, s));
             for (const char* cache : {"paged16", "paged64", "stream", "quest", "sparf", "ltri"})
                 rows.push_back(measured(cache, "f32", s));
+            for (const decoder& d : evicting_decoders()) rows.push_back(measured(d, s));
             if (M == 4096)
                 for (const char* by : {"naive", "eigen"}) rows.push_back(measured("contiguous", "f32", s, by));
         }
