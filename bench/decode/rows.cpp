@@ -1,6 +1,8 @@
-// What is measured of decoding: every cache from short to long, rivals where they are not too slow.
+// What is measured of decoding: every cache from short to long, rivals where they are not too slow; and of the prompts
+// before.
 #include "../support/families.hpp"
 #include "decoder.hpp"
+#include "prefill.hpp"
 
 namespace bench {
 
@@ -14,6 +16,9 @@ std::vector<measurement> whole_rows() {
         for (int threads : {1, 2})
             for (const auto& list : {decoders(), evicting_decoders()})
                 for (const decoder& d : list) rows.push_back(measured(d, {M, threads}));
+    for (index_t N : {4096, 16384})
+        for (int threads : {1, 2})
+            for (measurement& row : prefill_rows(N, threads)) rows.push_back(std::move(row));
     return rows;
 }
 
@@ -29,6 +34,7 @@ std::vector<measurement> brief_rows() {
             if (M == 4096)
                 for (const char* by : {"naive", "eigen"}) rows.push_back(measured("contiguous", "f32", s, by));
         }
+    for (measurement& row : prefill_rows(4096, 1)) rows.push_back(std::move(row));
     return rows;
 }
 
