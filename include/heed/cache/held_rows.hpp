@@ -1,6 +1,7 @@
 // Which tokens of a sequence the rows of one head are: all of them, until some are let go of.
 #pragma once
 
+#include <algorithm>
 #include <span>
 #include <vector>
 
