@@ -212,18 +212,18 @@ TEST(heavy_hitters, half_of_the_budget_is_recent) {
     EXPECT_EQ(rule.values()[0], 100);
 }
 
-TEST(sum_groups, adds_the_heads_of_a_group) {
+TEST(group_mass, adds_the_heads_of_a_group) {
     const auto mass = uniform<float>({2, 6, 5, 1}, 8);
     std::vector<float> out(2 * 3 * 5);
     const view<const float, 3> flat{mass.v().data, {2, 6, 5}, {30, 5, 1}};
-    sum_groups(flat, dense(out.data(), {2, 3, 5}));
+    group_mass(flat, dense(out.data(), {2, 3, 5}));
     for (index_t b = 0; b < 2; ++b)
         for (index_t g = 0; g < 3; ++g)
             for (index_t j = 0; j < 5; ++j)
                 EXPECT_EQ(dense(out.data(), {2, 3, 5})(b, g, j), mass(b, 2 * g, j, 0) + mass(b, 2 * g + 1, j, 0));
-    EXPECT_THROW(sum_groups(flat, dense(out.data(), {2, 4, 5})), shape_error);
-    EXPECT_THROW(sum_groups(flat, dense(out.data(), {2, 3, 4})), shape_error);
-    sum_groups(view<const float, 3>{}, view<float, 3>{});
+    EXPECT_THROW(group_mass(flat, dense(out.data(), {2, 4, 5})), shape_error);
+    EXPECT_THROW(group_mass(flat, dense(out.data(), {2, 3, 4})), shape_error);
+    group_mass(view<const float, 3>{}, view<float, 3>{});
 }
 
 TEST(a2sf, errors) {

@@ -156,7 +156,7 @@ TEST(mapped, runs_are_as_long_as_segments) {
     append(cache, numbered(250, 750));
     EXPECT_EQ(cache.bytes(), reserved);
     cache.reserve(0);
-    cache.reserve(-5);
+    EXPECT_EQ(message([&] { cache.reserve(-5); }), "mapped_cache: cannot reserve -5 tokens");
     EXPECT_EQ(cache.bytes(), reserved);
     EXPECT_TRUE(holds(cache, numbered(0, 1000)));
 }

@@ -222,6 +222,94 @@ TYPED_TEST(quantised_cache_of, any_history_leaves_the_bits_of_one_append) {
     EXPECT_GT(both.next, 4000);
 }
 
+template <class Cache>
+concept forgetful = requires(Cache& cache, std::vector<index_t> kept) {
+    cache.keep(0, 0, kept);
+};
+
+/// Heads that let go of keys, against the tokens each should hold; every row has the bits it was first given.
+TEST(quantised_cache, heads_forget) {
+    using cache_type = decltype(tokens_and_groups().make(2));
+    static_assert(forgetful<cache_type> && !forgetful<decltype(channels().make(2))> &&
+                  !forgetful<decltype(channels_and_tokens().make(2))>);
+    struct sequence {
+        std::vector<index_t> ids;                 // of all tokens
+        std::vector<std::vector<index_t>> at{G};  // the positions each head holds
+    };
+    const tokens_and_groups pair;
+    cache_type cache = pair.make(2);
+    std::vector<sequence> model(2);
+    const counter_random random(3);
+    std::uint64_t draws = 0;
+    index_t next = 0;
+    const auto below = [&](index_t n) { return random.integer(draws++, 0, n); };
+    for (int step = 0; step < 600 && !testing::Test::HasFailure(); ++step) {
+        const index_t b = below(cache.batch()), g = below(G);
+        sequence& s = model[number(b)];
+        switch (below(8)) {
+            case 0:
+            case 1: {
+                std::vector<index_t> kept, left;
+                const index_t odds = below(5);
+                for (index_t j = 0; j < cache.keys(b, g); ++j)
+                    if (below(4) < odds) kept.push_back(j), left.push_back(s.at[number(g)][number(j)]);
+                cache.keep(b, g, kept);
+                s.at[number(g)] = left;
+                break;
+            }
+            case 2: {
+                const index_t n = below(std::min<index_t>(cache.size(b), 9) + 1), end = cache.size(b) - n;
+                cache.truncate(b, n);
+                s.ids.resize(number(end));
+                for (auto& at : s.at) std::erase_if(at, [&](index_t j) { return j >= end; });
+                break;
+            }
+            case 3: {
+                const std::vector<index_t> parents{below(cache.batch()), b, below(cache.batch())};
+                std::vector<sequence> children;
+                for (index_t parent : parents) children.push_back(model[number(parent)]);
+                cache.reorder(parents);
+                model = children;
+                break;
+            }
+            default: {
+                std::vector<index_t> ids(number(below(9)));
+                for (index_t& id : ids) {
+                    for (auto& at : s.at) at.push_back(static_cast<index_t>(s.ids.size()));
+                    s.ids.push_back(id = next++);
+                }
+                cache.append(b, keys_of(ids), values_of(ids));
+            }
+        }
+        for (index_t c = 0; c < cache.batch(); ++c)
+            for (index_t head = 0; head < G; ++head) {
+                const sequence& want = model[number(c)];
+                const auto& at = want.at[number(head)];
+                ASSERT_EQ(cache.end(c), static_cast<index_t>(want.ids.size()));
+                ASSERT_EQ(cache.keys(c, head), static_cast<index_t>(at.size()));
+                const index_t* const places = cache.positions(c, head);
+                if (!at.empty()) ASSERT_EQ(places == nullptr, at.size() == want.ids.size());
+                for (index_t j = 0; j < cache.keys(c, head); ++j) {
+                    ASSERT_EQ(places ? places[j] : j, at[number(j)]);
+                    if (step % 20 != 0) continue;
+                    auto one = pair.make(1);
+                    const std::vector<index_t> id{want.ids[number(at[number(j)])]};
+                    one.append(keys_of(id), values_of(id));
+                    const auto got = cache.run(c, head, j), given = one.run(0, head, 0);
+                    ASSERT_EQ(got.keys, (range{j, cache.keys(c, head)}));
+                    for (index_t d = 0; d < D; ++d) ASSERT_EQ(got.k.number(0, d), given.k.number(0, d));
+                    for (index_t e = 0; e < E; ++e) ASSERT_EQ(got.v.number(0, e), given.v.number(0, e));
+                }
+            }
+    }
+    cache.append(0, keys_of({1, 2}), values_of({1, 2}));
+    refuses<argument_error>([&] { cache.keep(9, 0, {}); }, "quantised_cache::keep: sequence 9 of ");
+    refuses<argument_error>([&] { cache.keep(0, G, {}); }, "quantised_cache::keep: head 2 of 2");
+    const index_t many[] = {100000}, twice[] = {1, 1};
+    refuses<argument_error>([&] { cache.keep(0, 0, many); }, "quantised_cache::keep: key 100000 of ");
+    refuses<argument_error>([&] { cache.keep(0, 0, twice); }, "quantised_cache::keep: key 1 follows key 1");
+}
+
 TYPED_TEST(quantised_cache_of, errors_leave_it_as_it_was) {
     const TypeParam pair;
     auto cache = pair.make(1);

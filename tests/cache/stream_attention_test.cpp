@@ -4,6 +4,7 @@
 
 #include "compare.hpp"
 #include "random.hpp"
+#include "refuses.hpp"
 
 using namespace test;
 
@@ -151,6 +152,26 @@ TEST(stream_attention, a_zero_sink_is_a_key_of_zeros) {
     only.append(constant<float>({1, G, 22, D}, 1), constant<float>({1, G, 22, E}, 5));
     attention(away, only, o, sink{zeros});
     o.each([&](index_t, index_t h, index_t, index_t e) { EXPECT_EQ(o(0, h, 0, e), 0.f); });
+}
+
+/// Queries whose own keys are gone have no answer, unless they say where they stand.
+TEST(stream_attention, more_queries_than_the_window_are_refused_once_tokens_are_forgotten) {
+    const auto k = normal<float>({1, G, 40, D}, 1), v = normal<float>({1, G, 40, E}, 2);
+    const auto q = normal<float>({1, H, 21, D}, 3);
+    for (index_t seen : {24, 25, 40}) {
+        stream_cache<float> cache({1, G, D, E}, {4, 20, 3});
+        cache.append(part(k, {0, seen}), part(v, {0, seen}));
+        auto o = constant<float>({1, H, 21, E}, 7), twenty = constant<float>({1, H, 20, E}, 7);
+        const auto all = [&] { attention(q, cache, o, causal{}, alibi{slopes}); };
+        if (seen > 24) {
+            refuses<argument_error>(all, "attention: q has 21 rows, the window of the stream is 20");
+            o.each([&](index_t b, index_t h, index_t n, index_t e) { EXPECT_EQ(o(b, h, n, e), 7); });
+        } else {
+            all();
+        }
+        attention(part(q, {1, 21}), cache, twenty, causal{}, alibi{slopes});
+        attention(q, cache, o, causal{}, alibi{slopes}, offset{24});
+    }
 }
 
 }  // namespace

@@ -125,4 +125,85 @@ TEST(attendre, errors_change_nothing) {
     EXPECT_THROW((attendre<float>({B, G, D, E}, H, 4, 4, leaves_first::oldest, -1)), argument_error);
 }
 
+/// Guesses that are dropped again leave no trace while nothing is evicted: neither in the memory nor among the queries
+/// that wait, nor, where they did not wait, in the outputs.
+TEST(attendre, dropped_tokens_have_never_come) {
+    const input x(24);
+    const any_mask mask(causal{});
+    const auto chunk = [&](const tensor<float>& t, range r) { return slice(t.v(), 2, r); };
+    for (index_t delay : {0, 3, 8, 30})
+        for (index_t top : {0, 2}) {
+            auto run = x.make(40, delay, leaves_first::least_frequently_attended, top);
+            tensor<float> o({B, H, 32, E});  // guesses are answered too
+            for (index_t first = 0; first < 24; first += c) {
+                const range guess{20 - first, 24 - first}, next{first, first + c};
+                run.step(chunk(x.q, guess), chunk(x.k, guess), chunk(x.v, guess), o, mask);
+                run.step(chunk(x.q, guess), chunk(x.k, guess), chunk(x.v, guess), o, mask);
+                run.truncate(2 * c);
+                run.step(chunk(x.q, next), chunk(x.k, next), chunk(x.v, next), o, mask);
+                EXPECT_EQ(run.memory().end(0), first + c);
+            }
+            // Under the causal mask later tokens do not show, so that outputs are those of no delay.
+            EXPECT_EQ(run.flush(o, mask).last, 24);
+            EXPECT_TRUE(x.is(copied(slice(o.v(), 2, {0, 24})), [](index_t i, index_t j) { return j <= i; }))
+                << delay << " " << top;
+        }
+}
+
+/// Heads that let go of different keys hold different numbers of them after a drop, and go on.
+TEST(attendre, a_drop_after_evictions) {
+    const input x(60);
+    for (leaves_first rule : rules)
+        for (index_t top : {0, 2}) {
+            auto run = x.make(3 * c, c, rule, top);
+            tensor<float> o({B, H, 60, E});
+            const auto step = [&](index_t first) {
+                const range chunk{first, first + c};
+                run.step(slice(x.q.v(), 2, chunk), slice(x.k.v(), 2, chunk), slice(x.v.v(), 2, chunk), o,
+                         any_mask(everything{}));
+            };
+            for (index_t first = 0; first < 40; first += c) step(first);
+            run.truncate(3 * c);
+            for (index_t first = 28; first < 60; first += c) step(first);
+            EXPECT_EQ(run.flush(o, any_mask(everything{})).last, 60);
+            for (index_t b = 0; b < B; ++b)
+                for (index_t g = 0; g < G; ++g) EXPECT_EQ(run.memory().keys(b, g), 3 * c);
+            EXPECT_THROW(run.truncate(61), argument_error);
+            EXPECT_THROW(run.truncate(-1), argument_error);
+            EXPECT_EQ(run.memory().end(0), 60);
+        }
+}
+
+TEST(attendre, reorder_takes_memory_and_waiting_queries_along) {
+    const input x(24);
+    const std::vector<index_t> parents{1, 0, 1};
+    const any_mask mask(everything{});
+    for (leaves_first rule : rules) {
+        auto run = x.make(2 * c, 6, rule, 2);
+        tensor<float> o({B, H, 24, E}), beams({3, H, 24, E});
+        const auto step = [&](auto& to, index_t first, const auto& rows) {
+            const range chunk{first, first + c};
+            run.step(rows(x.q, chunk), rows(x.k, chunk), rows(x.v, chunk), to, mask);
+        };
+        const auto as_they_are = [](const tensor<float>& t, range r) { return copied(slice(t.v(), 2, r)); };
+        const auto by_parent = [&](const tensor<float>& t, range r) {
+            tensor<float> y({3, t.shape()[1], r.size(), t.shape()[3]});
+            y.each([&](index_t b, index_t h, index_t n, index_t d) {
+                y(b, h, n, d) = t(parents[static_cast<std::size_t>(b)], h, r.first + n, d);
+            });
+            return y;
+        };
+        for (index_t first = 0; first < 12; first += c) step(o, first, as_they_are);
+        EXPECT_THROW(run.reorder(std::vector<index_t>{2}), argument_error);
+        run.reorder(parents);
+        for (index_t first = 12; first < 24; first += c) step(beams, first, by_parent);
+        run.flush(beams, mask);
+        const auto whole = x.stream(x.make(2 * c, 6, rule, 2));
+        beams.each([&](index_t b, index_t h, index_t n, index_t e) {
+            const index_t parent = parents[static_cast<std::size_t>(b)];
+            ASSERT_EQ(n < 6 ? o(parent, h, n, e) : beams(b, h, n, e), whole(parent, h, n, e)) << n;
+        });
+    }
+}
+
 }  // namespace

@@ -5,6 +5,7 @@
 #include "compare.hpp"
 #include "defined.hpp"
 #include "random.hpp"
+#include "refuses.hpp"
 
 using namespace test;
 
@@ -21,7 +22,8 @@ struct input {
           k(normal<float>({B, G, N, D}, 2)),
           v(normal<float>({B, G, N, E}, 3)),
           o({B, H, N, E}) {}
-    void step(loop& run, range tokens, const any_mask& mask = everything{}) {
+    template <class Loop>
+    void step(Loop& run, range tokens, const any_mask& mask = everything{}) {
         run.step(slice(q.v(), 2, tokens), slice(k.v(), 2, tokens), slice(v.v(), 2, tokens), slice(o.v(), 2, tokens),
                  mask);
     }
@@ -167,6 +169,197 @@ TEST(evicting, errors_change_nothing) {
             for (index_t g = 0; g < G; ++g) ASSERT_EQ(positions(cache, b, g), positions(other, b, g));
     }
     EXPECT_TRUE(same_values(x.o, y.o));
+}
+
+/// Where nothing has gone and the mass forgets all but the last query's, tokens that are dropped leave no trace.
+TEST(evicting, dropped_tokens_leave_the_rules) {
+    const index_t N = 24;
+    input x(N), y(N);
+    cache_type cache({B, G, D, E}), other({B, G, D, E});
+    loop run(cache, forgetting_mass<float>(N, 0)), straight(other, forgetting_mass<float>(N, 0));
+    for (index_t i = 0; i < N; ++i) {
+        if (i + 5 <= N) {
+            x.step(run, {i, i + 5}, causal{});  // guesses, refused
+            run.truncate(5);
+        }
+        x.step(run, {i, i + 1});
+        y.step(straight, {i, i + 1});
+        for (index_t b = 0; b < B; ++b)
+            for (index_t g = 0; g < G; ++g) {
+                const auto got = run.rule(b, g).values(), want = straight.rule(b, g).values();
+                ASSERT_TRUE(std::equal(got.begin(), got.end(), want.begin(), want.end())) << i;
+            }
+    }
+    EXPECT_TRUE(same_values(x.o, y.o));
+}
+
+/// After evictions that differ from head to head too, a drop leaves the keys that came before, and their masses.
+TEST(evicting, a_drop_after_evictions_leaves_earlier_keys_alone) {
+    input x(40);
+    cache_type cache({B, G, D, E});
+    loop run(cache, forgetting_mass<float>(9, 0.9));
+    for (index_t i = 0; i < 30; ++i) x.step(run, {i, i + 1});
+    std::vector<std::vector<index_t>> held;
+    for (index_t t = 0; t < B * G; ++t) held.push_back(positions(cache, t / G, t % G));
+    run.truncate(4);
+    for (index_t t = 0; t < B * G; ++t) {
+        auto& want = held[static_cast<std::size_t>(t)];
+        std::erase_if(want, [](index_t j) { return j >= 26; });
+        EXPECT_EQ(positions(cache, t / G, t % G), want);
+        EXPECT_EQ(run.rule(t / G, t % G).values().size(), want.size());
+    }
+    for (index_t i = 26; i < 40; ++i) x.step(run, {i, i + 1});
+    for (index_t t = 0; t < B * G; ++t) EXPECT_EQ(cache.keys(t / G, t % G), 9);
+}
+
+/// Beams: what each sequence was told goes with it, also to more sequences than there were.
+TEST(evicting, reorder_takes_the_rules_along) {
+    const index_t N = 40, more = 3;
+    const std::vector<index_t> parents{1, 1, 0};
+    input x(N);
+    const auto q = normal<float>({more, H, N, D}, 7, 2), k = normal<float>({more, G, N, D}, 8),
+               v = normal<float>({more, G, N, E}, 9);
+    cache_type cache({B, G, D, E});
+    loop run(cache, forgetting_mass<float>(7, 0.9));
+    for (index_t i = 0; i < N; ++i) x.step(run, {i, i + 1});
+    tensor<float> o({more, H, N, E}), want({more, H, N, E});
+    run.reorder(parents);
+    const auto part = [](auto& t, index_t b, index_t i) { return slice(slice(t.v(), 0, {b, b + 1}), 2, {i, i + 1}); };
+    for (index_t i = 0; i < N; ++i) {
+        const range one{i, i + 1};
+        run.step(slice(q.v(), 2, one), slice(k.v(), 2, one), slice(v.v(), 2, one), slice(o.v(), 2, one),
+                 any_mask(everything{}));
+    }
+    for (index_t b = 0; b < more; ++b) {  // each sequence by itself
+        cache_type alone({1, G, D, E});
+        loop single(alone, forgetting_mass<float>(7, 0.9));
+        const index_t from = parents[static_cast<std::size_t>(b)];
+        tensor<float> unused({1, H, 1, E});
+        for (index_t i = 0; i < N; ++i)
+            single.step(part(x.q, from, i), part(x.k, from, i), part(x.v, from, i), unused.v(), any_mask(everything{}));
+        for (index_t i = 0; i < N; ++i)
+            single.step(part(q, b, i), part(k, b, i), part(v, b, i), part(want, b, i), any_mask(everything{}));
+        for (index_t g = 0; g < G; ++g) EXPECT_EQ(positions(cache, b, g), positions(alone, 0, g));
+    }
+    EXPECT_TRUE(same_values(o, want));
+    run.reorder(std::vector<index_t>{2});
+    EXPECT_EQ(cache.batch(), 1);
+}
+
+TEST(evicting, a_cache_that_changed_behind_its_back_is_refused) {
+    input x(20);
+    tensor<float> o({B, H, 1, E});
+    const auto at = [](const tensor<float>& t, index_t i) { return slice(t.v(), 2, {i, i + 1}); };
+    const auto step = [&](loop& run) { run.step(at(x.q, 9), at(x.k, 9), at(x.v, 9), o.v(), any_mask(everything{})); };
+    cache_type cache({B, G, D, E});
+    loop run(cache, forgetting_mass<float>(5));
+    for (index_t i = 0; i < 8; ++i) x.step(run, {i, i + 1});
+    cache.truncate(2);
+    refuses<argument_error>([&] { step(run); }, "evicting::step: head (0, 0) of the cache holds ");
+    refuses<argument_error>([&] { run.truncate(1); }, "evicting::truncate: head (0, 0) of the cache holds ");
+    cache_type second({B, G, D, E});
+    loop other(second, forgetting_mass<float>(5));
+    for (index_t i = 0; i < 3; ++i) x.step(other, {i, i + 1});
+    second.append(at(x.k, 3), at(x.v, 3));
+    refuses<argument_error>([&] { step(other); }, "holds 4 keys, the last step left 3");
+    second.truncate(1);
+    step(other);
+    refuses<argument_error>([&] { other.truncate(5); }, "cannot drop 5 tokens of 4");
+    second.reorder(std::vector<index_t>{0, 1, 0});
+    refuses<argument_error>([&] { other.reorder(std::vector<index_t>{0}); },
+                            "evicting::reorder: the cache has 6 heads in all, there are rules for 4");
+    EXPECT_EQ(second.keys(2, 1), 4);
+    cache_type filled({B, G, D, E});  // what it holds before the loop is no change
+    filled.append(x.k, x.v);
+    loop late(filled, forgetting_mass<float>(21));
+    late.truncate(3);
+    step(late);
+    EXPECT_EQ(filled.keys(1, 1), 18);
+}
+
+/// A head that reaches 20 keys is cut down to the 12 of lowest norm, again and again [41].
+TEST(evicting, low_norms_are_kept_each_time_a_head_has_grown) {
+    const index_t N = 70, limit = 20;
+    input x(N);
+    cache_type cache({B, G, D, E});
+    evicting run(cache, low_norm{.share = 0.6, .prune_after = limit, .recent = 2});
+    std::vector<std::vector<index_t>> held(B * G);
+    for (index_t i = 0; i < N; ++i) {
+        x.step(run, {i, i + 1});
+        for (index_t b = 0; b < B; ++b)
+            for (index_t g = 0; g < G; ++g) {
+                auto& keys = held[static_cast<std::size_t>(b * G + g)];
+                keys.push_back(i);
+                const defined want(
+                    rows_at(exact(slice(slice(x.q.v(), 0, {b, b + 1}), 1, {g * group, (g + 1) * group})), {i}),
+                    rows_at(exact(slice(slice(x.k.v(), 0, {b, b + 1}), 1, {g, g + 1})), keys),
+                    rows_at(exact(slice(slice(x.v.v(), 0, {b, b + 1}), 1, {g, g + 1})), keys));
+                for (index_t h = 0; h < group; ++h)
+                    for (index_t e = 0; e < E; ++e)
+                        ASSERT_NEAR(x.o(b, g * group + h, i, e), want.o(0, h, 0, e), 1e-5) << i;
+                if (static_cast<index_t>(keys.size()) == limit) {
+                    std::vector<double> norms;
+                    for (index_t j : keys) {
+                        double sum = 0;
+                        for (index_t d = 0; d < D; ++d) sum += std::pow(static_cast<double>(x.k(b, g, j, d)), 2);
+                        norms.push_back(sum);
+                    }
+                    keep_entries(keys, keep_lowest(norms, 12, 2));
+                }
+                ASSERT_EQ(positions(cache, b, g), keys) << i;
+            }
+    }
+    EXPECT_THROW(evicting(cache, low_norm{.share = 0}), argument_error);
+    EXPECT_THROW(evicting(cache, low_norm{.recent = -1}), argument_error);
+}
+
+/// A rule of one's own: every other key goes.
+struct even_positions {
+    std::vector<index_t> kept(const cache_type& cache, index_t b, index_t g) const {
+        std::vector<index_t> out;
+        const auto at = positions(cache, b, g);
+        for (std::size_t j = 0; j < at.size(); ++j)
+            if (at[j] % 2 == 0) out.push_back(static_cast<index_t>(j));
+        return out;
+    }
+};
+TEST(evicting, a_rule_of_ones_own) {
+    input x(9);
+    cache_type cache({B, G, D, E});
+    evicting run(cache, even_positions{});
+    for (index_t i = 0; i < 9; ++i) x.step(run, {i, i + 1});
+    EXPECT_EQ(positions(cache, 1, 0), (std::vector<index_t>{0, 2, 4, 6, 8}));
+    run.truncate(2);
+    EXPECT_EQ(positions(cache, 1, 0), (std::vector<index_t>{0, 2, 4, 6}));
+}
+
+/// The mass of a key is the sum, the greatest or the mean of what the heads of a group gave.
+TEST(evicting, masses_of_a_group_join_as_told) {
+    for (over_heads how : {over_heads::sum, over_heads::maximum, over_heads::mean}) {
+        input x(30);
+        cache_type cache({B, G, D, E});
+        evicting run(cache, forgetting_mass<float>(29, 0), how);
+        x.step(run, {0, 30}, causal{});
+        for (index_t b = 0; b < B; ++b)
+            for (index_t g = 0; g < G; ++g) {
+                std::vector<double> mass(30);
+                for (index_t h = g * group; h < (g + 1) * group; ++h) {
+                    const defined last(rows_at(exact(slice(slice(x.q.v(), 0, {b, b + 1}), 1, {h, h + 1})), {29}),
+                                       exact(slice(slice(x.k.v(), 0, {b, b + 1}), 1, {g, g + 1})),
+                                       exact(slice(slice(x.v.v(), 0, {b, b + 1}), 1, {g, g + 1})));
+                    for (std::size_t j = 0; j < 30; ++j) {
+                        const double p = last.p(0, 0, 0, static_cast<index_t>(j));
+                        mass[j] = how == over_heads::maximum ? std::max(mass[j], p) : mass[j] + p;
+                    }
+                }
+                const double by = how == over_heads::mean ? group : 1;
+                const auto kept = keep_highest(mass, 29, 0, ties::higher);
+                EXPECT_EQ(positions(cache, b, g), kept);
+                const auto got = run.rule(b, g).values();
+                for (std::size_t i = 0; i < 29; ++i)
+                    EXPECT_NEAR(got[i], mass[static_cast<std::size_t>(kept[i])] / by, 1e-5);
+            }
+    }
 }
 
 }  // namespace

@@ -251,6 +251,19 @@ TEST(ltri, room_for_all_is_causal_attention_exactly) {
     }
 }
 
+TEST(ltri, room_for_all_is_causal_attention_with_its_sink) {
+    const tokens_of<float> x(60);
+    const std::vector<float> logits{2, -1, 0, 4};
+    tensor<float> o(x.rows());
+    stream<float> s(span_blocks(16));
+    s.feed(x, 60, 12, o, ltri(1000, 1, 4), sink{logits});
+    EXPECT_TRUE(test::attends(o, x.q, x.k, x.v, [&](auto real) {
+        auto with = causally(real);
+        with.sink.assign(logits.begin(), logits.end());
+        return with;
+    }));
+}
+
 TEST(ltri, no_span_is_sinks_and_window) {
     const tokens_of<float> x(101);
     for (index_t n : {1, 5}) {

@@ -1,14 +1,18 @@
 // heed_test: LABELS sanitize
 // Quest: bounds hold, choices and outputs are those of the definition, and an index follows its cache.
 #include <heed/cache/contiguous.hpp>
+#include <heed/cache/mapped.hpp>
 #include <heed/cache/paged.hpp>
+#include <heed/cache/stream.hpp>
 #include <heed/core/threads.hpp>
 #include <heed/ops/quest.hpp>
+#include <heed/policy/scores.hpp>
 #include <heed/ref/retrieval.hpp>
 
 #include "compare.hpp"
 #include "operands.hpp"
 #include "refuses.hpp"
+#include "scratch_folder.hpp"
 #include "source_tokens.hpp"
 
 namespace {
@@ -151,6 +155,39 @@ TEST(quest, attends_to_the_chosen_and_says_what_it_missed) {
     }
 }
 
+// Mask, score and sink are those of the attention over what is chosen; the choice is that of plain logits.
+TEST(quest, scores_and_sinks_are_those_of_attention_over_the_chosen) {
+    const std::vector<float> slopes = alibi_slopes(H), logits{3, -1, 0, 2};
+    for (index_t N : {1, 12}) {
+        const step<float> x(N, 300);
+        page_bounds<float> index(8);
+        const quest rule(10, 1, 2);
+        tensor<float> o(x.rows());
+        std::vector<double> logs(static_cast<std::size_t>(B * H * N));
+        const auto out = quest_attention(x.q, x.cache, index, o, rule, causal{} & window{250}, softcap{2} >> alibi{slopes},
+                                         sink{logits}, lse{dense(logs.data(), {B, H, N})});
+        const auto keys = index.choose(x.q.v(), x.cache, rule, 1 / std::sqrt(double(D))).keys;
+        tensor<double> exact(x.rows());
+        std::vector<double> exact_logs(logs.size());
+        EXPECT_TRUE(test::attends(o, x.q, x.k, x.v, [&](auto real) {
+            using Real = decltype(real);
+            ref::options<Real> with;
+            with.sink.assign(logits.begin(), logits.end());
+            with.score = [&](Real y, index_t, index_t h, index_t, index_t i, index_t j) {
+                return 2 * std::tanh(y / 2) - static_cast<Real>(slopes[static_cast<std::size_t>(h)]) * static_cast<Real>(i - j);
+            };
+            with.visible = [&](index_t b, index_t h, index_t, index_t i, index_t j) {
+                return j <= i && i - 250 <= j && std::binary_search(keys(b, h / 2).begin(), keys(b, h / 2).end(), j);
+            };
+            if constexpr (std::is_same_v<Real, double>)
+                ref::attention(x.q.v(), x.k.v(), x.v.v(), exact.v(), with, {.lse = dense(exact_logs.data(), {B, H, N})});
+            return with;
+        }));
+        for (std::size_t r = 0; r < logs.size(); ++r) EXPECT_NEAR(logs[r], exact_logs[r], 1e-5);
+        for (double m : out.missed) EXPECT_TRUE(0 < m && m < 1);
+    }
+}
+
 // Where the keys of a page are equal, its centre is each of them.
 TEST(quest, missed_is_the_weight_missed_where_pages_are_of_equal_keys) {
     step<double> x(1, 96);
@@ -166,6 +203,14 @@ TEST(quest, missed_is_the_weight_missed_where_pages_are_of_equal_keys) {
         attention(x.q, cache, o, lse{dense(all.data(), {B, H, 1})});
         for (std::size_t r = 0; r < all.size(); ++r)
             EXPECT_NEAR(out.missed[r], 1 - std::exp(some[r] - all[r]), 1e-12);
+        // Of a sink, too, the weight is not missed.
+        const std::vector<float> logits{3, -1, 0, 5};
+        const auto less = quest_attention(x.q, cache, index, o, rule, sink{logits}, lse{dense(some.data(), {B, H, 1})});
+        attention(x.q, cache, o, sink{logits}, lse{dense(all.data(), {B, H, 1})});
+        for (std::size_t r = 0; r < all.size(); ++r) {
+            EXPECT_NEAR(less.missed[r], 1 - std::exp(some[r] - all[r]), 1e-12);
+            EXPECT_LT(less.missed[r], out.missed[r]);
+        }
     }
 }
 
@@ -214,12 +259,51 @@ TEST(quest, where_rows_lie_and_who_runs_it_change_no_bit) {
     const auto told = quest_attention(x.q, x.cache, first, want, rule);
     paged_cache<float> pages({B, G, D, E}, 16, 200);
     pages.append(x.k, x.v);
-    page_bounds<float> second, third;
+    page_bounds<float> second, third, fourth;
     EXPECT_EQ(quest_attention(x.q, pages, second, o, rule).missed, told.missed);
+    EXPECT_TRUE(test::same_values(o, want));
+    const test::scratch_folder folder;
+    auto file = mapped_cache<float>::create(folder / "cache", {B, G, D, E}, 100);
+    file.append(x.k, x.v);
+    EXPECT_EQ(quest_attention(x.q, file, fourth, o, rule).missed, told.missed);
     EXPECT_TRUE(test::same_values(o, want));
     threads pool(3);
     EXPECT_EQ(quest_attention(x.q, x.cache, third, o, rule, on{pool}).missed, told.missed);
     EXPECT_TRUE(test::same_values(o, want));
+}
+
+// Keys that have moved behind an index are keys it does not know.
+TEST(quest, an_index_refuses_heads_that_have_let_go_of_keys) {
+    step<float> x(1, 120);
+    page_bounds<float> index(8);
+    index.follow(x.cache);
+    std::vector<index_t> kept;
+    for (index_t j = 0; j < 120; j += 1 + j % 2) kept.push_back(j);
+    x.cache.keep(1, 0, kept);
+    x.cache.append(x.k, x.v);  // more than the index knows again
+    refuses<argument_error>([&] { index.follow(x.cache); },
+                            "index: head (1, 0) has let go of 59 keys, of 0 when the index read it: clear the index");
+    index.clear();
+    tensor<float> o(x.rows()), want(x.rows());
+    attention(x.q, x.cache, want);
+    for (int again = 0; again < 2; ++again) {
+        quest_attention(x.q, x.cache, index, o, quest(30));
+        EXPECT_TRUE(test::same_values(o, want));
+    }
+    x.cache.truncate(7), index.truncate(7);
+    index.follow(x.cache);  // tokens that are dropped are not let go of
+    const std::vector<index_t> parents{1, 0};
+    x.cache.reorder(parents), index.reorder(parents);
+    index.follow(x.cache);
+
+    stream_cache<float> stream({B, G, D, E}, {4, 116});
+    page_bounds<float> other(8);
+    stream.append(slice(x.k.v(), 2, {0, 100}), slice(x.v.v(), 2, {0, 100}));
+    other.follow(stream);
+    stream.append(slice(x.k.v(), 2, {100, 120}), slice(x.v.v(), 2, {100, 120}));
+    other.follow(stream);
+    stream.append(slice(x.k.v(), 2, {0, 1}), slice(x.v.v(), 2, {0, 1}));
+    refuses<argument_error>([&] { other.follow(stream); }, "index: head (0, 0) has let go of 1 keys, of 0");
 }
 
 TEST(quest, what_is_not_a_number_shows) {
@@ -242,6 +326,9 @@ TEST(quest, bad_arguments_are_named_before_anything_is_written) {
     refuses<argument_error>(with(quest(1, -1)), "quest_attention: -1 first pages are chosen");
     refuses<argument_error>(with(quest(1, 0, -1)), "quest_attention: -1 recent pages are chosen");
     refuses<argument_error>([] { page_bounds<float>(0); }, "page_bounds: page is 0, the least is 1");
+    const std::vector<float> short_of_one(H - 1);
+    refuses<shape_error>([&] { quest_attention(x.q, x.cache, index, o, quest(1), sink{short_of_one}); },
+                         "quest_attention: sink holds 3 logits, q has 4 heads");
     const auto narrow = test::normal<float>({B, H, 1, D + 1}, 1);
     refuses<shape_error>([&] { quest_attention(narrow, x.cache, index, o, quest(1)); }, "the source has width 19, q has 20");
     for (float y : o.memory()) EXPECT_EQ(y, 7);

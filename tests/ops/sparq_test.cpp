@@ -1,6 +1,7 @@
 // heed_test: LABELS sanitize
 // SparQ and SparF: choices and outputs by the definition, limits, and an index that follows its cache.
 #include <heed/cache/contiguous.hpp>
+#include <heed/cache/mapped.hpp>
 #include <heed/cache/paged.hpp>
 #include <heed/core/threads.hpp>
 #include <heed/ops/sparq.hpp>
@@ -10,6 +11,7 @@
 #include "operands.hpp"
 #include "refuses.hpp"
 #include "scattered.hpp"
+#include "scratch_folder.hpp"
 #include "source_tokens.hpp"
 
 namespace {
@@ -201,6 +203,12 @@ TEST(sparq, where_rows_lie_and_who_runs_it_change_no_bit) {
                 pages.append(b, part(x.k), part(x.v));
             }
         same(pages);
+    }
+    const test::scratch_folder folder;
+    for (index_t segment : {100, 4096}) {
+        auto file = mapped_cache<float>::create(folder / std::to_string(segment), {B, G, D, E}, segment);
+        file.append(x.k, x.v);
+        same(file);
     }
     same(x.cache(), on{*std::make_unique<threads>(3)});
 }

@@ -7,8 +7,8 @@
 
 #include <vector>
 
+#include "held_rows.hpp"
 #include "row_memory.hpp"
-#include "shape.hpp"
 
 namespace heed::inline HEED_ABI {
 
@@ -64,19 +64,10 @@ public:
         detail::check_index(op, "sequence", b, shape_.B);
         detail::check_index(op, "head", g, shape_.G);
         const index_t plane = b * shape_.G + g;
-        head& h = heads_[at(plane)];
-        for (index_t last = -1; index_t key : kept) {
-            detail::check_index(op, "key", key, h.count);
-            require_argument(key > last, op, "key ", key, " follows key ", last);
-            last = key;
-        }
-        if (h.count == end(b))
-            h.positions.assign(kept.begin(), kept.end());
-        else
-            for (std::size_t i = 0; i < kept.size(); ++i) h.positions[i] = h.positions[at(kept[i])];
-        h.count = static_cast<index_t>(kept.size());
-        for (index_t i = 0; i < h.count; ++i)
-            if (kept[at(i)] != i) memory_.copy(plane, i, memory_, plane, kept[at(i)], 1);
+        heads_[at(plane)].check_kept(op, kept);
+        heads_[at(plane)].keep(kept, end(b), [&](index_t to, index_t from, index_t n) {
+            memory_.copy(plane, to, memory_, plane, from, n);
+        });
     }
 
     /// Sequence b becomes a copy of sequence parents[b]; parents.size() is the new B.
@@ -100,34 +91,26 @@ public:
     index_t size(index_t b) const { return end(b); }
     /// Bytes held for keys, values and positions.
     index_t bytes() const {
-        std::size_t positions = 0;
-        for (const head& h : heads_) positions += h.positions.capacity();
-        return memory_.bytes() + static_cast<index_t>(positions * sizeof(index_t));
+        index_t sum = memory_.bytes();
+        for (const auto& rows : heads_) sum += rows.bytes();
+        return sum;
     }
 
     index_t batch() const { return shape_.B; }
     index_t heads() const { return shape_.G; }
-    index_t keys(index_t b, index_t g) const { return heads_[at(b * shape_.G + g)].count; }
+    index_t keys(index_t b, index_t g) const { return heads_[at(b * shape_.G + g)].count(); }
     index_t key_width() const { return shape_.D; }
     index_t value_width() const { return shape_.E; }
     index_t end(index_t b) const { return ends_[at(b)]; }
-    const index_t* positions(index_t b, index_t g) const {
-        const head& h = heads_[at(b * shape_.G + g)];
-        return h.count == end(b) ? nullptr : h.positions.data();
-    }
+    const index_t* positions(index_t b, index_t g) const { return heads_[at(b * shape_.G + g)].positions(end(b)); }
     source_run<key_rows, value_rows> run(index_t b, index_t g, index_t j) const {
         const index_t plane = b * shape_.G + g;
-        return {{j, heads_[at(plane)].count}, memory_.keys(plane, j), memory_.values(plane, j)};
+        return {{j, heads_[at(plane)].count()}, memory_.keys(plane, j), memory_.values(plane, j)};
     }
     std::span<const std::byte> memory() const { return memory_.memory(); }
 
 private:
     using memory_type = detail::row_memory<K, V>;
-
-    struct head {
-        index_t count = 0;               // rows held; all tokens of the sequence, or
-        std::vector<index_t> positions;  // fewer, whose positions are the first `count` of these
-    };
 
     static constexpr auto same = [](index_t b) { return b; };
     static std::size_t at(index_t i) { return static_cast<std::size_t>(i); }
@@ -142,7 +125,7 @@ private:
             for (index_t g = 0; g < G; ++g) {
                 const index_t plane = b * G + g, source = parent(b) * G + g;
                 heads_[at(plane)] = from.heads_[at(source)];
-                memory_.copy(plane, 0, from.memory_, source, 0, heads_[at(plane)].count);
+                memory_.copy(plane, 0, from.memory_, source, 0, heads_[at(plane)].count());
             }
         }
     }
@@ -152,7 +135,7 @@ private:
     index_t most_keys(range sequences) const {
         index_t most = 0;
         for (index_t i = sequences.first * shape_.G; i < sequences.last * shape_.G; ++i)
-            most = std::max(most, heads_[at(i)].count);
+            most = std::max(most, heads_[at(i)].count());
         return most;
     }
 
@@ -164,43 +147,30 @@ private:
         detail::check_apart(op, memory(), v, "v");
         const index_t need = most_keys(sequences) + n;
         if (need > capacity_) relocate(std::max(need, 2 * capacity_));
-        for (index_t b = sequences.first; b < sequences.last; ++b) name_positions(b, n);
+        for (index_t b = sequences.first; b < sequences.last; ++b)
+            for (index_t g = 0; g < shape_.G; ++g) heads_[at(b * shape_.G + g)].name(n, end(b));
         for (index_t b = sequences.first; b < sequences.last; ++b) {
             for (index_t g = 0; g < shape_.G; ++g) {
                 const index_t plane = b * shape_.G + g, from = b - sequences.first;
-                head& h = heads_[at(plane)];
-                memory_.write(plane, h.count, detail::head_of(k, from, g), detail::head_of(v, from, g));
-                h.count += n;
+                auto& rows = heads_[at(plane)];
+                memory_.write(plane, rows.count(), detail::head_of(k, from, g), detail::head_of(v, from, g));
+                rows.grow(n);
             }
             ends_[at(b)] += n;
         }
     }
 
-    /// The positions of n tokens to come, in the heads that hold fewer than all.
-    void name_positions(index_t b, index_t n) {
-        for (index_t g = 0; g < shape_.G; ++g) {
-            head& h = heads_[at(b * shape_.G + g)];
-            if (h.count == end(b)) continue;
-            h.positions.resize(at(h.count + n));
-            for (index_t i = 0; i < n; ++i) h.positions[at(h.count + i)] = end(b) + i;
-        }
-    }
-
     /// Drops the tokens of sequence b from `position` on.
     void cut(index_t b, index_t position) {
-        for (index_t g = 0; g < shape_.G; ++g) {
-            head& h = heads_[at(b * shape_.G + g)];
-            const auto first = h.positions.begin();
-            h.count = h.count == end(b) ? position : std::lower_bound(first, first + h.count, position) - first;
-        }
+        for (index_t g = 0; g < shape_.G; ++g) heads_[at(b * shape_.G + g)].cut(position, end(b));
         ends_[at(b)] = position;
     }
 
     cache_shape shape_;
     index_t capacity_;
     memory_type memory_;
-    std::vector<index_t> ends_;  // (B)
-    std::vector<head> heads_;    // (B, G)
+    std::vector<index_t> ends_;             // (B)
+    std::vector<detail::held_rows> heads_;  // (B, G)
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -2,8 +2,8 @@
 //
 //   A_j <- alpha A_j + P_ij   after each query i, for the keys held; a new key starts at 0, then gets its own P
 // alpha = 1 adds up, alpha = 0 keeps what the last query liked. One statistic per head of keys: the mass P is summed
-// over the query heads of a group. Nothing evicted, A_j = sum_i alpha^(N-1-i) P_ij, which one prefill pass takes (see
-// forgetting in policy/probe_decay.hpp). Ties: the older key goes.
+// over the query heads of a group, unless group_mass is told otherwise. Nothing evicted, A_j = sum_i alpha^(N-1-i)
+// P_ij, which one prefill pass takes (see forgetting in policy/probe_decay.hpp). Ties: the older key goes.
 #pragma once
 
 #include <cmath>
@@ -17,19 +17,27 @@
 
 namespace heed::inline HEED_ABI {
 
-/// mass (B, H, M) summed over the query heads of each group, to out (B, G, M).
+/// How the masses of the query heads of a group become one. Sum and mean rank keys alike.
+enum class over_heads { sum, maximum, mean };
+
+/// mass (B, H, M) over the query heads of each group, to out (B, G, M).
 template <class T, class O>
-void sum_groups(const view<T, 3>& mass, const view<O, 3>& out) {
+void group_mass(const view<T, 3>& mass, const view<O, 3>& out, over_heads how = over_heads::sum) {
     const auto [B, G, M] = out.shape;
     const index_t H = mass.shape[1], group = G > 0 ? H / G : 0;
-    require_shape(mass.shape[0] == B && mass.shape[2] == M && group * G == H, "sum_groups", "mass is (", mass.shape[0],
+    require_shape(mass.shape[0] == B && mass.shape[2] == M && group * G == H, "group_mass", "mass is (", mass.shape[0],
                   ", ", H, ", ", mass.shape[2], "), out is (", B, ", ", G, ", ", M, ")");
     for (index_t b = 0; b < B; ++b)
         for (index_t g = 0; g < G; ++g)
             for (index_t j = 0; j < M; ++j) {
-                accumulator<T, O> sum = 0;
-                for (index_t h = g * group; h < (g + 1) * group; ++h) sum += mass(b, h, j);
-                out(b, g, j) = static_cast<O>(sum);
+                accumulator<T, O> sum = 0, most = group > 0 ? mass(b, g * group, j) : T(0);
+                for (index_t h = g * group; h < (g + 1) * group; ++h) {
+                    const accumulator<T, O> x = mass(b, h, j);
+                    sum += x;
+                    if (x > most || x != x) most = x;  // a NaN stays
+                }
+                if (how == over_heads::mean) sum /= static_cast<accumulator<T, O>>(group);
+                out(b, g, j) = static_cast<O>(how == over_heads::maximum ? most : sum);
             }
 }
 
@@ -61,6 +69,8 @@ public:
         keep_entries(values_, kept);
         return kept;
     }
+    /// Forgets all but the first n keys.
+    void cut(index_t n) { values_.resize(std::min(values_.size(), static_cast<std::size_t>(n))); }
     /// A of the keys held.
     std::span<const T> values() const { return values_; }
 

@@ -40,6 +40,12 @@ public:
         return kept;
     }
 
+    /// Forgets all but the first n keys.
+    void cut(index_t n) {
+        const auto left = std::min(last_.size(), static_cast<std::size_t>(n));
+        last_.resize(left), count_.resize(left);
+    }
+
     /// A query attended to these keys, such as its top k; -1 is none.
     void attend(std::span<const index_t> keys) {
         for (index_t j : keys) {

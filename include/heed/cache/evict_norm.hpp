@@ -35,14 +35,32 @@ struct low_norm {
     index_t recent = 0;                         // the last ones stay, within the share
     std::span<const index_t> skip_layers = {};  // where all stay; the paper spares the first two
 
-    /// The keys of a head that stay.
+    /// The keys of a head that stay, of these norms.
     template <class Norms>
     std::vector<index_t> kept(const Norms& norms, index_t layer = 0) const {
-        require_argument(0 < share && share <= 1, "low_norm", "share is ", share, ", not in (0, 1]");
+        check();
         const auto n = static_cast<index_t>(norms.size());
+        return keep_lowest(norms, stays(n, layer), recent);
+    }
+    /// The same of head (b, g) of a source, whose keys are read where some will go. `evicting` asks after every step,
+    /// so that it prunes each time a head has grown to prune_after.
+    template <key_value_source S>
+    std::vector<index_t> kept(const S& source, index_t b, index_t g, index_t layer = 0) const {
+        const index_t n = source.keys(b, g);
+        if (stays(n, layer) < n) return kept(key_norms(source, b, g), layer);
+        return kept(std::vector<float>(static_cast<std::size_t>(n)), layer);
+    }
+    void check() const {
+        require_argument(0 < share && share <= 1, "low_norm", "share is ", share, ", not in (0, 1]");
+        require_argument(recent >= 0, "low_norm", "recent is ", recent);
+    }
+
+private:
+    /// How many of n keys stay.
+    index_t stays(index_t n, index_t layer) const {
         const bool all =
             n < prune_after || std::find(skip_layers.begin(), skip_layers.end(), layer) != skip_layers.end();
-        return keep_lowest(norms, all ? n : static_cast<index_t>(std::ceil(share * static_cast<double>(n))), recent);
+        return all ? n : static_cast<index_t>(std::ceil(share * static_cast<double>(n)));
     }
 };
 

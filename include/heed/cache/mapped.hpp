@@ -115,7 +115,10 @@ public:
     }
 
     /// Makes the file large enough for that many tokens in all.
-    void reserve(index_t tokens) { grow(std::max<index_t>(0, tokens - size())); }
+    void reserve(index_t tokens) {
+        require_argument(tokens >= 0, op, "cannot reserve ", tokens, " tokens");
+        grow(std::max<index_t>(0, tokens - size()));
+    }
 
     /// Waits until all tokens are on the disk (the name of a new file is for its directory to keep).
     void sync() {

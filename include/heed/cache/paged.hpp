@@ -2,6 +2,7 @@
 //
 // Layout: keys (G, pages, page, D), then values (G, pages, page, E): the rows of a page and head are one stretch, and
 // pages with successive numbers continue each other, so a sequence appended at once streams as from contiguous_cache.
+// Heads of a sequence share its pages: there is no eviction by head.
 // Cost: fork and reorder O(pages of the sequence), no row is copied; append to a partial page that is shared copies it.
 // Source: paged attention and its block tables (vLLM, arXiv:2309.06180).
 #pragma once

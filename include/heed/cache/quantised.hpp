@@ -4,13 +4,15 @@
 // int4_per_group<g> 1/2 + 4 / g. Keys have outliers in fixed channels, values in tokens (KIVI, arXiv:2402.02750).
 // hadamard{keys, values} transforms rows before they are quantised, which spreads outliers over a row (QuaRot,
 // arXiv:2404.00456): turn_query does the same to queries, so that scores stay, and turn_output undoes it in outputs.
+// A prompt fed in pieces gives the rows of the whole; per channel if the pieces are of whole blocks, for what attends
+// to a block before it is full sees the factors of the tokens so far.
 #pragma once
 
 #include <span>
 
 #include "../simd/hadamard.hpp"
+#include "held_rows.hpp"
 #include "quantised_store.hpp"
-#include "shape.hpp"
 
 namespace heed::inline HEED_ABI {
 
@@ -57,6 +59,10 @@ template <class KeyKind, class ValueKind = KeyKind>
 class quantised_cache {
     using key_store = typename KeyKind::store;
     using value_store = typename ValueKind::store;
+    template <class Store>
+    static constexpr bool moves = requires(Store& store, index_t i) { store.move(i, i, i); };
+    /// Whether rows have factors of their own, so that others can go.
+    static constexpr bool forgets = moves<key_store> && moves<value_store>;
 
 public:
     using key_rows = typename key_store::rows_type;
@@ -69,7 +75,7 @@ public:
         shape.check(op);
         if constexpr (requires { keys.check(op); }) keys.check(op);
         if constexpr (requires { values.check(op); }) values.check(op);
-        const sequence empty{0, std::vector<head>(at(shape.G), head{keys.open(shape.D), values.open(shape.E)})};
+        const sequence empty{0, std::vector<head>(at(shape.G), head{keys.open(shape.D), values.open(shape.E), {}})};
         sequences_.assign(at(shape.B), empty);
     }
 
@@ -94,13 +100,31 @@ public:
         truncate_in({b, b + 1}, n);
     }
 
+    /// Keeps only these keys of one head: ascending indices below keys(b, g). Those kept keep their positions, later
+    /// tokens stand at end(b) and after it. Not per channel, where the tokens of a block share factors.
+    void keep(index_t b, index_t g, std::span<const index_t> kept)
+        requires forgets
+    {
+        static constexpr const char* op = "quantised_cache::keep";
+        detail::check_index(op, "sequence", b, shape_.B);
+        detail::check_index(op, "head", g, shape_.G);
+        head& h = sequences_[at(b)].heads[at(g)];
+        h.rows.check_kept(op, kept);
+        h.rows.keep(kept, size(b), [&](index_t to, index_t from, index_t n) {
+            h.k.move(to, from, n);
+            h.v.move(to, from, n);
+        });
+        h.k.cut(h.rows.count()), h.v.cut(h.rows.count());
+    }
+
     /// Makes room for `tokens` tokens in all, a sequence.
     void reserve(index_t tokens) {
         const index_t widest = std::max<index_t>(1, std::max(shape_.D, shape_.E));
         const index_t most = std::numeric_limits<index_t>::max() / 16 / widest;
         require_argument(0 <= tokens && tokens <= most, "quantised_cache::reserve", "tokens is ", tokens,
                          ", must be 0 to ", most);
-        for (sequence& s : sequences_) make_room(s, tokens);
+        for (sequence& s : sequences_)
+            for (head& h : s.heads) make_room(h, tokens);
     }
 
     /// Sequence b becomes a copy of sequence parents[b]; parents.size() is the new B.
@@ -119,26 +143,32 @@ public:
         shape_.B = static_cast<index_t>(parents.size());
     }
 
-    /// Tokens of the longest sequence, and of sequence b.
+    /// Tokens of the longest sequence, and of sequence b, whether its heads keep them or not.
     index_t size() const {
         index_t most = 0;
         for (const sequence& s : sequences_) most = std::max(most, s.size);
         return most;
     }
     index_t size(index_t b) const { return sequences_[at(b)].size; }
-    /// Bytes held for keys and values.
+    /// Bytes held for keys, values and positions.
     index_t bytes() const {
         index_t sum = 0;
         for (const sequence& s : sequences_)
-            for (const head& h : s.heads) sum += h.k.bytes() + h.v.bytes();
+            for (const head& h : s.heads) sum += h.k.bytes() + h.v.bytes() + h.rows.bytes();
         return sum;
     }
 
     index_t batch() const { return shape_.B; }
     index_t heads() const { return shape_.G; }
-    index_t keys(index_t b, index_t) const { return size(b); }
+    index_t keys(index_t b, index_t g) const { return sequences_[at(b)].heads[at(g)].rows.count(); }
     index_t key_width() const { return shape_.D; }
     index_t value_width() const { return shape_.E; }
+    index_t end(index_t b) const { return size(b); }
+    const index_t* positions(index_t b, index_t g) const
+        requires forgets
+    {
+        return sequences_[at(b)].heads[at(g)].rows.positions(size(b));
+    }
     source_run<key_rows, value_rows> run(index_t b, index_t g, index_t j) const {
         const head& h = sequences_[at(b)].heads[at(g)];
         return {{j, std::min(h.k.run_end(j), h.v.run_end(j))}, h.k.rows(j), h.v.rows(j)};
@@ -156,6 +186,7 @@ private:
     struct head {
         key_store k;
         value_store v;
+        detail::held_rows rows;
     };
     struct sequence {
         index_t size = 0;
@@ -163,9 +194,7 @@ private:
     };
 
     static std::size_t at(index_t i) { return static_cast<std::size_t>(i); }
-    static void make_room(sequence& s, index_t tokens) {
-        for (head& h : s.heads) h.k.make_room(tokens), h.v.make_room(tokens);
-    }
+    static void make_room(head& h, index_t rows) { h.k.make_room(rows), h.v.make_room(rows); }
 
     /// Row n of an operand as it is to be quantised.
     template <class X>
@@ -198,12 +227,17 @@ private:
         row.reserve(at(std::max(shape_.D, shape_.E)));
         check_finite(op, "k", k, transformed_.keys, row);
         check_finite(op, "v", v, transformed_.values, row);
-        for (index_t b = sequences.first; b < sequences.last; ++b) make_room(sequences_[at(b)], size(b) + n);
+        for (index_t b = sequences.first; b < sequences.last; ++b)
+            for (head& h : sequences_[at(b)].heads) {
+                make_room(h, h.rows.count() + n);
+                h.rows.name(n, size(b));
+            }
         for (index_t b = sequences.first; b < sequences.last; ++b) {
             sequence& s = sequences_[at(b)];
             for (index_t g = 0; g < shape_.G; ++g) {
                 write(k, b - sequences.first, g, transformed_.keys, row, s.heads[at(g)].k);
                 write(v, b - sequences.first, g, transformed_.values, row, s.heads[at(g)].v);
+                s.heads[at(g)].rows.grow(n);
             }
             s.size += n;
         }
@@ -219,14 +253,18 @@ private:
         for (index_t b = sequences.first; b < sequences.last; ++b) {
             detail::check_truncate(op, size(b), n);
             for (const head& h : sequences_[at(b)].heads) {
-                h.k.check_cut(op, size(b) - n);
-                h.v.check_cut(op, size(b) - n);
+                const index_t left = h.rows.before(size(b) - n, size(b));
+                h.k.check_cut(op, left);
+                h.v.check_cut(op, left);
             }
         }
         for (index_t b = sequences.first; b < sequences.last; ++b) {
             sequence& s = sequences_[at(b)];
+            for (head& h : s.heads) {
+                h.rows.cut(s.size - n, s.size);
+                h.k.cut(h.rows.count()), h.v.cut(h.rows.count());
+            }
             s.size -= n;
-            for (head& h : s.heads) h.k.cut(s.size), h.v.cut(s.size);
         }
     }
 

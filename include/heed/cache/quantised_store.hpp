@@ -4,8 +4,10 @@
 //   append(x), ...    a row of finite floats; settle() after the last of a batch
 //   check_cut(op, n), cut(n)   drop all but the first n tokens
 //   rows(j), run_end(j)        the rows from token j on, and where they end
+//   move(to, from, n)          n rows to an earlier place, where rows do not share factors
 #pragma once
 
+#include <algorithm>
 #include <limits>
 #include <vector>
 
@@ -48,6 +50,13 @@ public:
                                                   factors_.data() + last * row_factors_);
     }
     void settle() {}
+    void move(index_t to, index_t from, index_t n) {
+        const auto shift = [&](auto& numbers, index_t row) {
+            const auto first = numbers.begin() + from * row;
+            std::copy(first, first + n * row, numbers.begin() + to * row);
+        };
+        shift(bytes_, row_bytes_), shift(factors_, row_factors_);
+    }
     void check_cut(const char*, index_t) const {}
     void cut(index_t tokens) {
         size_ = tokens;

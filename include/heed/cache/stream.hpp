@@ -48,7 +48,8 @@ struct residency {
 /// it is made. Every member that throws shape_error or argument_error leaves the cache as it was. Copies are deep.
 ///
 ///   rotary(q, q, theta{b}, offset{cache.size()}), rotary(k, k, theta{b}, offset{cache.size()});
-///   cache.append(k, v), attention(q, cache, o, causal{});      // n <= window tokens at once
+///   cache.append(k, v), attention(q, cache, o, causal{});      // n <= window tokens at once, once some are forgotten
+/// The n queries of a piece all see the window of its last token: a piece is not its tokens one by one.
 template <storage K, storage V = K>
 class stream_cache {
 public:
@@ -110,6 +111,11 @@ public:
     index_t keys(index_t, index_t) const { return where_.keys(seen_); }
     index_t key_width() const { return shape_.D; }
     index_t value_width() const { return shape_.E; }
+    /// Queries of the newest n tokens need the keys of all n: before anything is forgotten any number has them.
+    void check_rows(const char* op, index_t n) const {
+        require_argument(forgotten() == 0 || n <= where_.window, op, "q has ", n, " rows, the window of the stream is ",
+                         where_.window, ": append and attend in pieces");
+    }
     /// At most three: the sinks, the older and the newer part of the ring.
     source_run<key_rows, value_rows> run(index_t b, index_t g, index_t j) const {
         const index_t plane = b * shape_.G + g, slot = where_.slot(where_.token(j, seen_));

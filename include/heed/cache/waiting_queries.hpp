@@ -4,6 +4,7 @@
 // that still wait are due: flush.
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "../core/half.hpp"
@@ -43,10 +44,9 @@ public:
     /// The first n that wait, (B, H, n, D); good until the next push.
     view<const S> front(index_t n) const {
         check(n);
-        const index_t token = shape_[0] * shape_[1] * shape_[3];
-        return {rows_.data() + served_ * token,
+        return {rows_.data() + served_ * token(),
                 {shape_[0], shape_[1], n, shape_[3]},
-                {shape_[1] * shape_[3], shape_[3], token, 1}};
+                {shape_[1] * shape_[3], shape_[3], token(), 1}};
     }
     /// The first n have attended.
     void pop(index_t n) {
@@ -55,18 +55,38 @@ public:
         served_ += n;
     }
 
-    /// The last n have never come.
+    /// The last n tokens have never come, those among them that have attended as well.
     void drop_last(index_t n) {
-        check(n);
-        rows_.resize(rows_.size() - static_cast<std::size_t>(n * shape_[0] * shape_[1] * shape_[3]));
+        require_argument(0 <= n && n <= end_, op, "cannot drop ", n, " queries of ", end_);
+        rows_.resize(rows_.size() - static_cast<std::size_t>(std::min(n, waiting()) * token()));
         end_ -= n;
+        first_ = std::min(first_, end_);
+    }
+
+    /// Sequence b becomes a copy of sequence parents[b]; parents.size() is the new B.
+    void reorder(std::span<const index_t> parents) {
+        for (index_t parent : parents)
+            require_argument(0 <= parent && parent < shape_[0], op, "sequence ", parent, " of ", shape_[0]);
+        drop_served();
+        const index_t one = shape_[1] * shape_[3], n = waiting();
+        std::vector<S> next;
+        next.reserve(static_cast<std::size_t>(n * one) * parents.size());
+        for (index_t i = 0; i < n; ++i)
+            for (index_t parent : parents) {
+                const auto from = rows_.begin() + i * token() + parent * one;
+                next.insert(next.end(), from, from + one);
+            }
+        rows_ = std::move(next);
+        shape_[0] = static_cast<index_t>(parents.size());
     }
 
 private:
     static constexpr const char* op = "waiting_queries";
     void check(index_t n) const { require_argument(0 <= n && n <= waiting(), op, n, " queries of ", waiting()); }
+    /// Elements of a token.
+    index_t token() const { return shape_[0] * shape_[1] * shape_[3]; }
     void drop_served() {
-        rows_.erase(rows_.begin(), rows_.begin() + served_ * shape_[0] * shape_[1] * shape_[3]);
+        rows_.erase(rows_.begin(), rows_.begin() + served_ * token());
         served_ = 0;
     }
 

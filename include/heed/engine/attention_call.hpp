@@ -129,6 +129,8 @@ struct attention_call {
         check_policy(weight, op, positions);
         std::apply([&](const auto&... probe) { (check_policy(probe, op, rows), ...); }, probes);
         require_argument(std::isfinite(factor), op, "scale is not finite");
+        if constexpr (requires { x.source.check_rows(op, x.N()); })
+            if (!offset) x.source.check_rows(op, x.N());
     }
 
     template <executor E>

@@ -55,6 +55,26 @@ public:
         return attend<A>(waiting_.waiting(), as_view(o), policies...);
     }
 
+    /// The last n tokens have never come: what they made the memory let go of does not come back, the rows of o written
+    /// for them are written again, those of earlier queries are not.
+    void truncate(index_t n) {
+        waiting_.drop_last(n);
+        cache_.truncate(n);
+        each_head([&](attended_keys& keys, index_t b, index_t g) { keys.cut(cache_.keys(b, g)); });
+    }
+
+    /// Sequence b becomes a copy of sequence parents[b]; parents.size() is the new B.
+    void reorder(std::span<const index_t> parents) {
+        cache_.reorder(parents);
+        waiting_.reorder(parents);
+        std::vector<attended_keys> next;
+        for (index_t parent : parents) {
+            const auto from = heads_.begin() + parent * cache_.heads();
+            next.insert(next.end(), from, from + cache_.heads());
+        }
+        heads_ = std::move(next);
+    }
+
     const contiguous_cache<S>& memory() const { return cache_; }
 
 private:
@@ -91,12 +111,15 @@ private:
 
     template <class A, class O, class... Policies>
     void attend_all(const view<const S>& q, const view<O>& o, const Policies&... policies) {
-        const index_t B = cache_.batch(), G = cache_.heads(), M = B * G > 0 ? cache_.keys(0, 0) : 0;  // alike in all
-        std::vector<float> mass(static_cast<std::size_t>(B * H_ * M)), sums(static_cast<std::size_t>(B * G * M));
-        attention<A>(q, cache_, o, policies..., key_mass{dense(mass.data(), {B, H_, M})});
-        sum_groups(dense(mass.data(), {B, H_, M}), dense(sums.data(), {B, G, M}));
+        const index_t B = cache_.batch(), G = cache_.heads();
+        index_t M = 0;  // keys of the head that holds the most
+        each_head([&](const attended_keys& keys, index_t, index_t) { M = std::max(M, keys.size()); });
+        std::vector<float> masses(static_cast<std::size_t>(B * H_ * M)), sums(static_cast<std::size_t>(B * G * M));
+        attention<A>(q, cache_, o, policies..., key_mass{dense(masses.data(), {B, H_, M})});
+        group_mass(dense(masses.data(), {B, H_, M}), dense(sums.data(), {B, G, M}));
         each_head([&](attended_keys& keys, index_t b, index_t g) {
-            keys.attend_mass(std::span<const float>(sums.data() + (b * G + g) * M, static_cast<std::size_t>(M)));
+            const float* const mass = sums.data() + (b * G + g) * M;
+            keys.attend_mass(std::span<const float>(mass, static_cast<std::size_t>(keys.size())));
         });
     }
 

@@ -1,52 +1,91 @@
 // A decode loop over a cache that lets go of keys: append, attend, ask the rule of each head what stays, keep that.
 //
 //   mass(b, g, j) = sum over the query heads of g and the new queries i of w_i P_ij     one pass beside the attention
-// The rule is told the mass and answers with the keys that stay (see cache/evict_mass.hpp: A2SF [20], H2O).
+// A mass rule is told the mass (cache/evict_mass.hpp: A2SF [20], H2O), a key rule looks at the keys (low_norm [41]);
+// each answers with the keys that stay.
 #pragma once
 
 #include "../cache/evict_mass.hpp"
+#include "../cache/evict_norm.hpp"
 #include "../engine/attention.hpp"
 
 namespace heed::inline HEED_ABI {
 
-/// What `evicting` asks of the rule of one head: the weights w of n queries, and, told the mass of a step, an entry for
-/// every key held and then for the new ones, the ascending indices of those that stay.
+/// What `evicting` asks of the rule of one head: the weights w of n queries; told the mass of a step, an entry for
+/// every key held and then for the new ones, the ascending indices of those that stay; and to forget all but the first
+/// n keys.
 template <class Rule>
 concept mass_rule = requires(Rule& rule, std::span<const float> mass, index_t n) {
     { rule.row_weights(n) } -> std::same_as<std::vector<double>>;
     { rule.step(mass, n) } -> std::same_as<std::vector<index_t>>;
+    rule.cut(n);
+};
+/// A rule that needs no attention: the ascending indices of the keys that stay of head (b, g), after every step.
+template <class Rule, class Cache>
+concept key_rule = requires(const Rule& rule, const Cache& cache, index_t b, index_t g) {
+    { rule.kept(cache, b, g) } -> std::same_as<std::vector<index_t>>;
 };
 
-/// A cache with append, truncate and keep, and a rule for each of its heads.
-template <key_value_source Cache, mass_rule Rule>
+/// A cache with append, truncate, reorder and keep, and a rule for each of its heads.
+template <key_value_source Cache, class Rule>
+    requires(mass_rule<Rule> || key_rule<Rule, Cache>)
 class evicting {
 public:
-    /// Every head gets a copy of the rule. The cache is referred to; keys it holds already start at mass 0.
-    evicting(Cache& cache, const Rule& rule)
-        : cache_(cache), rules_(static_cast<std::size_t>(cache.batch() * cache.heads()), rule) {}
-
-    /// Appends k (B, G, n, D) and v (B, G, n, E), then o = attention(q, cache, o, policies...) for q (B, H, N, D), then
-    /// evicts. N is 1 to decode; a prefill gives its causal mask. What append and attention throw leaves all as it was.
-    template <class A = default_arch, class Q, class K, class V, class O, class... Policies>
-    void step(const Q& q, const K& k, const V& v, O&& o, const Policies&... policies) {
-        const index_t G = cache_.heads(), N = as_view(q).shape[2];
-        cache_.append(k, v);
-        undo appended{cache_, as_view(k).shape[2]};
-        const extents<3> of_heads{cache_.batch(), as_view(q).shape[1], most_keys()};
-        mass_.resize(static_cast<std::size_t>(of_heads[0] * of_heads[1] * of_heads[2]));
-        const view<float, 3> mass{mass_.data(), of_heads, dense_strides(of_heads)};
-        const auto weights =
-            rules_.empty() ? std::vector<double>(static_cast<std::size_t>(N)) : rules_[0].row_weights(N);
-        attention<A>(q, cache_, o, policies..., weighted_mass{mass, weights});
-        appended.armed = false;
-        const extents<3> of_groups{of_heads[0], G, of_heads[2]};
-        sums_.resize(static_cast<std::size_t>(of_groups[0] * of_groups[1] * of_groups[2]));
-        sum_groups(mass, view<float, 3>{sums_.data(), of_groups, dense_strides(of_groups)});
-        for (index_t b = 0; b < cache_.batch(); ++b)
-            for (index_t g = 0; g < G; ++g) evict(b, g, N, sums_.data() + (b * G + g) * of_heads[2]);
+    /// Every head gets a copy of the rule. The cache is referred to, and from now on changes through this loop alone;
+    /// keys it holds already start at mass 0. `how` the masses of the query heads of a group become one.
+    evicting(Cache& cache, const Rule& rule, over_heads how = over_heads::sum)
+        : cache_(cache), how_(how), rules_(static_cast<std::size_t>(cache.batch() * cache.heads()), rule) {
+        if constexpr (requires { rule.check(); }) rule.check();
+        count_keys();
     }
 
-    const Rule& rule(index_t b, index_t g) const { return rules_[static_cast<std::size_t>(b * cache_.heads() + g)]; }
+    /// Appends k (B, G, n, D) and v (B, G, n, E), then o = attention(q, cache, o, policies...) for q (B, H, N, D), then
+    /// evicts. N is 1 to decode; a prefill gives its causal mask. What append and attention throw leaves all as it was;
+    /// argument_error where the cache does not hold what the last step left.
+    template <class A = default_arch, class Q, class K, class V, class O, class... Policies>
+    void step(const Q& q, const K& k, const V& v, O&& o, const Policies&... policies) {
+        const index_t N = as_view(q).shape[2];
+        check_keys("evicting::step");
+        cache_.append(k, v);
+        undo appended{cache_, as_view(k).shape[2]};
+        if constexpr (mass_rule<Rule>) {
+            const extents<3> of_heads{cache_.batch(), as_view(q).shape[1], most_keys()};
+            const auto mass = resized(mass_, of_heads);
+            const auto weights =
+                rules_.empty() ? std::vector<double>(static_cast<std::size_t>(N)) : rules_[0].row_weights(N);
+            attention<A>(q, cache_, o, policies..., weighted_mass{mass, weights});
+            appended.armed = false;
+            group_mass(mass, resized(sums_, {of_heads[0], cache_.heads(), of_heads[2]}), how_);
+        } else {
+            attention<A>(q, cache_, o, policies...);
+            appended.armed = false;
+        }
+        each_head([&](index_t b, index_t g) { evict(b, g, N); });
+        count_keys();
+    }
+
+    /// Drops the last n tokens. What they made the rules evict does not come back, and what their queries gave to the
+    /// keys before them stays counted.
+    void truncate(index_t n) {
+        check_keys("evicting::truncate");
+        cache_.truncate(n);
+        if constexpr (mass_rule<Rule>)
+            each_head([&](index_t b, index_t g) { rules_[at(b, g)].cut(cache_.keys(b, g)); });
+        count_keys();
+    }
+
+    /// Sequence b, with its rules, becomes a copy of sequence parents[b]; parents.size() is the new B.
+    void reorder(std::span<const index_t> parents) {
+        check_keys("evicting::reorder");
+        cache_.reorder(parents);
+        std::vector<Rule> next;
+        for (index_t parent : parents)
+            for (index_t g = 0; g < cache_.heads(); ++g) next.push_back(rules_[at(parent, g)]);
+        rules_ = std::move(next);
+        count_keys();
+    }
+
+    const Rule& rule(index_t b, index_t g) const { return rules_[at(b, g)]; }
 
 private:
     /// Takes back what was appended, unless attention came to its end.
@@ -59,20 +98,54 @@ private:
         }
     };
 
+    std::size_t at(index_t b, index_t g) const { return static_cast<std::size_t>(b * cache_.heads() + g); }
+    template <class F>
+    void each_head(const F& f) const {
+        for (index_t b = 0; b < cache_.batch(); ++b)
+            for (index_t g = 0; g < cache_.heads(); ++g) f(b, g);
+    }
+    static view<float, 3> resized(std::vector<float>& memory, const extents<3>& shape) {
+        memory.resize(static_cast<std::size_t>(shape[0] * shape[1] * shape[2]));
+        return {memory.data(), shape, dense_strides(shape)};
+    }
     index_t most_keys() const {
         index_t most = 0;
-        for (index_t b = 0; b < cache_.batch(); ++b)
-            for (index_t g = 0; g < cache_.heads(); ++g) most = std::max(most, cache_.keys(b, g));
+        each_head([&](index_t b, index_t g) { most = std::max(most, cache_.keys(b, g)); });
         return most;
     }
-    void evict(index_t b, index_t g, index_t N, const float* mass) {
-        const auto keys = static_cast<std::size_t>(cache_.keys(b, g));
-        const auto kept = rules_[static_cast<std::size_t>(b * cache_.heads() + g)].step({mass, keys}, N);
-        if (kept.size() < keys) cache_.keep(b, g, kept);
+
+    void count_keys() {
+        held_.resize(rules_.size());
+        each_head([&](index_t b, index_t g) { held_[at(b, g)] = cache_.keys(b, g); });
+    }
+    void check_keys(const char* op) const {
+        const auto rules = static_cast<index_t>(rules_.size());
+        require_argument(cache_.batch() * cache_.heads() == rules, op, "the cache has ",
+                         cache_.batch() * cache_.heads(), " heads in all, there are rules for ", rules,
+                         ": reorder both by evicting::reorder");
+        each_head([&](index_t b, index_t g) {
+            require_argument(cache_.keys(b, g) == held_[at(b, g)], op, "head (", b, ", ", g, ") of the cache holds ",
+                             cache_.keys(b, g), " keys, the last step left ", held_[at(b, g)]);
+        });
+    }
+
+    void evict(index_t b, index_t g, index_t N) {
+        const index_t keys = cache_.keys(b, g);
+        std::vector<index_t> kept;
+        if constexpr (mass_rule<Rule>) {
+            const auto most = static_cast<index_t>(sums_.size() / rules_.size());
+            const auto head = static_cast<index_t>(at(b, g));
+            kept = rules_[at(b, g)].step({sums_.data() + head * most, static_cast<std::size_t>(keys)}, N);
+        } else {
+            kept = rules_[at(b, g)].kept(cache_, b, g);
+        }
+        if (static_cast<index_t>(kept.size()) < keys) cache_.keep(b, g, kept);
     }
 
     Cache& cache_;
-    std::vector<Rule> rules_;  // (B, G)
+    over_heads how_;
+    std::vector<Rule> rules_;    // (B, G)
+    std::vector<index_t> held_;  // (B, G): keys after the last step
     std::vector<float> mass_, sums_;
 };
 

@@ -15,19 +15,19 @@
 namespace heed::inline HEED_ABI {
 
 /// q (B, H, N, D), the queries of the newest N tokens of a source of G heads, whose others the index knows; o (B, H, N,
-/// E). Keys stand at their positions among all. Policies: mask (beside causal), score, scale, lse (of what was chosen),
-/// on; the choice and the maps look at q.k alone. The local window is that of the first query, rule.recent keys up to
+/// E). Keys stand at their positions among all. Policies: mask (beside causal), score, scale, sink, lse (of what was
+/// chosen, the sink included), on; the choice and the maps look at q.k alone. The local window is that of the first query, rule.recent keys up to
 /// its own, and what follows, the keys in no span yet among them. Memory beside: the lists of keys, and the map of a
 /// block for each head. Throws shape_error or argument_error before o is touched.
 template <class A = default_arch, class Q, key_value_source Source, storage S, class O, class... P>
 retrieved ltri_attention(const Q& q, const Source& source, span_index<S>& index, O&& o, const ltri& rule,
                          const P&... policies) {
     static constexpr const char* op = "ltri_attention";
-    using kept = detail::role_list<roles::score, roles::scale, roles::context, roles::probe>;
+    using kept = detail::role_list<roles::score, roles::scale, roles::weight, roles::context, roles::probe>;
     static_assert(((kept::has<P> || has_role<P, roles::mask>)&&...),
-                  "heed: ltri_attention takes a mask, a score, scale, lse and on");
+                  "heed: ltri_attention takes a mask, a score, scale, sink, lse and on");
     const auto x = detail::operands_of(as_view(q), source, as_view(o));
-    detail::check_parts(op, x, policies...);
+    detail::check_parts_and_weight(op, x, policies...);
     rule.check(op);
     const double factor = detail::scale_of(x.D(), policies...);
     auto choice = index.template choose<A>(x.q, source, rule, factor, policies...);

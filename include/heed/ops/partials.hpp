@@ -110,6 +110,14 @@ void check_parts(const char* op, const attention_operands<Q, Source, O>& x, cons
     check_probes(op, pick_all<roles::probe>(policies...), {x.B(), x.H(), x.N(), x.M()});
 }
 
+/// The same, of one part that is all there is: its weight may be another.
+template <class Q, class Source, class O, class... P>
+void check_parts_and_weight(const char* op, const attention_operands<Q, Source, O>& x, const P&... policies) {
+    check_roles<P...>();
+    std::apply([&](const auto&... p) { check_parts(op, x, p...); }, leave_out<roles::weight>(policies...));
+    check_policy(pick<roles::weight>(softmax{}, policies...), op, {x.B(), x.H(), x.N(), x.M()});
+}
+
 /// Places on the key axis, each no less than the one before.
 inline void check_ascending(const char* op, const char* name, std::span<const index_t> at) {
     for (std::size_t s = 1; s < at.size(); ++s)

@@ -11,16 +11,16 @@
 
 namespace heed::inline HEED_ABI {
 
-/// q (B, H, N, D) over a source of G heads and the index that follows it; o (B, H, N, E). Policies: mask, scale, offset, lse
-/// (of what was chosen), on. The choice does not look at the mask. Memory beside: the lists of keys. Throws shape_error or
-/// argument_error before o is touched.
+/// q (B, H, N, D) over a source of G heads and the index that follows it; o (B, H, N, E). Policies: mask, score, scale,
+/// offset, sink, lse (of what was chosen, the sink included), on. The choice, and what is told of the keys that were not
+/// chosen, are blind to mask, score and sink: pages are bounded by q.k alone. Memory beside: the lists of keys. Throws
+/// shape_error or argument_error before o is touched.
 template <class A = default_arch, class Q, key_value_source Source, storage S, class O, class... P>
 retrieved quest_attention(const Q& q, const Source& source, page_bounds<S>& index, O&& o, const quest& rule,
                           const P&... policies) {
     static constexpr const char* op = "quest_attention";
-    static_assert(!(has_role<P, roles::score> || ...), "heed: quest_attention bounds plain logits, without a score");
     const auto x = detail::operands_of(as_view(q), source, as_view(o));
-    detail::check_parts(op, x, policies...);
+    detail::check_parts_and_weight(op, x, policies...);
     rule.check(op);
     auto choice = index.template choose<A>(x.q, source, rule, detail::scale_of(x.D(), policies...), policies...);
     const gathered chosen(source, std::move(choice.keys));

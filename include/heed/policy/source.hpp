@@ -23,6 +23,7 @@ struct source_run {
 /// What attention needs of a source. Optional members:
 ///   positions(b, g)   const index_t*: position of each key, increasing; without it (or nullptr) key j stands at j
 ///   end(b)            one past the position of the newest token; without it keys(b, 0)
+///   check_rows(op, n) throws where it cannot answer queries of the newest n tokens
 ///   turn_query(T*)    maps a query row (key_width), linearly, into the space the keys are stored in
 ///   turn_output(T*)   maps an output row (value_width), linearly, out of the space the values are stored in
 ///   memory()          std::span<const std::byte> of what it reads, for the check that the output lies elsewhere

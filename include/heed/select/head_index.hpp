@@ -1,10 +1,11 @@
-// What indices beside a cache have in common: a state for each of its heads, which reads the keys that are new, and forgets
-// with the cache.
+// What indices beside a cache have in common: a state for each of its heads, which reads the keys that are new, and
+// forgets with the cache.
 //
 //   cache.append(k, v), index.follow(cache);      cache.truncate(2), index.truncate(2);
-// The keys are read from the cache, so that the index knows them as they are stored. Trap: keys that change behind its
-// back: where a head lets go of keys (keep), the index has to clear(); the newest keys of int8_per_channel change until
-// their block is full.
+// The keys are read from the cache, so that the index knows them as they are stored. Traps: keys that change behind its
+// back. Where a head lets go of keys (keep, a stream that moves on), the index has to clear(): it refuses a head that
+// has let go of more keys than when it was last read. The newest keys of int8_per_channel change until their block is
+// full.
 #pragma once
 
 #include <span>
@@ -44,15 +45,19 @@ public:
     /// Sequence b becomes a copy of sequence parents[b]; parents.size() is the new batch.
     void reorder(std::span<const index_t> parents) {
         std::vector<Head> next;
+        std::vector<index_t> gone;
         for (index_t parent : parents) {
             require_argument(0 <= parent && parent < shape_[0], op, "sequence ", parent, " of ", shape_[0]);
-            for (index_t g = 0; g < shape_[1]; ++g) next.push_back(of(parent, g));
+            for (index_t g = 0; g < shape_[1]; ++g) {
+                next.push_back(of(parent, g));
+                gone.push_back(gone_[at(parent * shape_[1] + g)]);
+            }
         }
-        heads_ = std::move(next);
+        heads_ = std::move(next), gone_ = std::move(gone);
         shape_[0] = static_cast<index_t>(parents.size());
     }
     /// Forgets all.
-    void clear() { open_ = false, shape_ = {}, heads_.clear(); }
+    void clear() { open_ = false, shape_ = {}, heads_.clear(), gone_.clear(); }
 
     index_t batch() const { return shape_[0]; }
     index_t heads() const { return shape_[1]; }
@@ -81,9 +86,14 @@ protected:
         same(shape_[0], "batch", B), same(shape_[1], "heads", G);
         same(shape_[2], "key width", source.key_width()), same(shape_[3], "value width", source.value_width());
         for (index_t b = 0; b < B; ++b)
-            for (index_t g = 0; g < G; ++g)
+            for (index_t g = 0; g < G; ++g) {
                 require_argument(of(b, g).size() <= source.keys(b, g), op, "the index knows ", of(b, g).size(),
                                  " keys of head (", b, ", ", g, "), the source holds ", source.keys(b, g));
+                const index_t gone = gone_of(source, b, g), then = gone_[at(b * G + g)];
+                require_argument(of(b, g).size() == 0 || gone <= then, op, "head (", b, ", ", g, ") has let go of ",
+                                 gone, " keys, of ", then, " when the index read it: clear the index");
+            }
+        for (index_t t = 0; t < B * G; ++t) gone_[at(t)] = gone_of(source, t / G, t % G);
     }
     /// f(head, b, g), each a task. Policy: on.
     template <class F, class... P>
@@ -98,10 +108,21 @@ private:
     static std::size_t at(index_t i) { return static_cast<std::size_t>(i); }
     index_t count() const { return static_cast<index_t>(heads_.size()); }
 
+    /// How many keys of its tokens a head does not hold any more.
+    template <class Source>
+    static index_t gone_of(const Source& source, index_t b, index_t g) {
+        if constexpr (requires { source.forgotten(); })
+            return source.forgotten();
+        else if constexpr (requires { source.end(b); })
+            return source.end(b) - source.keys(b, g);
+        else
+            return 0;
+    }
     void start(index_t B, index_t G, index_t D, index_t E) {
         Head empty = prototype_;
         empty.open(D, E);
         heads_.assign(at(B * G), empty);
+        gone_.assign(at(B * G), 0);
         shape_ = {B, G, D, E};
         open_ = true;
     }
@@ -113,6 +134,7 @@ private:
     bool open_ = false;
     extents<4> shape_{};  // B, G, D, E
     std::vector<Head> heads_;
+    std::vector<index_t> gone_;  // (B, G): keys the head had let go of when it was last read
 };
 
 }  // namespace heed::inline HEED_ABI
