@@ -43,6 +43,7 @@ struct numbers_probe {
     view<T, 3> out;
     const char* name;
 
+    void writes(const view_visitor& see) const { see(out, name); }
     void check(const char* op, const extents_of_scores& s) const {
         const index_t last = PerKey ? s.M : s.N;
         require_shape(out.shape == extents<3>{s.B, s.H, last}, op, name, " has shape (", out.shape[0], ", ",
@@ -121,6 +122,10 @@ struct top_keys {
     view<index_t, 4> keys;
     view<T, 4> logit;
     top_keys(view<index_t, 4> k, view<T, 4> x) : keys(k), logit(x) {}
+    void writes(const view_visitor& see) const {
+        see(keys, "top_keys (keys)");
+        see(logit, "top_keys (logits)");
+    }
     void check(const char* op, const extents_of_scores& s) const {
         require_shape(keys.shape[0] == s.B && keys.shape[1] == s.H && keys.shape[2] == s.N, op,
                       "top_keys has rows (", keys.shape[0], ", ", keys.shape[1], ", ", keys.shape[2],
@@ -165,6 +170,8 @@ struct logits {
     stage at;
     std::span<const index_t> chosen;
     logits(view<T, 4> v, stage s, std::span<const index_t> rows = {}) : out(v), at(s), chosen(rows) {}
+    void reads(const view_visitor& see) const { see(chosen, "logits (rows)"); }
+    void writes(const view_visitor& see) const { see(out, "logits"); }
     void check(const char* op, const extents_of_scores& s) const {
         const index_t n = chosen.empty() ? s.N : static_cast<index_t>(chosen.size());
         require_shape(out.shape == extents<4>{s.B, s.H, n, s.M}, op, "logits has shape (", out.shape[0], ", ",

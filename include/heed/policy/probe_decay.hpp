@@ -15,6 +15,7 @@ struct weighted_mass : detail::numbers_probe<T, true> {
     std::span<const double> weights;
     weighted_mass(view<T, 3> v, std::span<const double> of_rows)
         : detail::numbers_probe<T, true>{v, "weighted_mass"}, weights(of_rows) {}
+    void reads(const view_visitor& see) const { see(weights, "weighted_mass (weights)"); }
     void check(const char* op, const extents_of_scores& s) const {
         detail::numbers_probe<T, true>::check(op, s);
         require_shape(static_cast<index_t>(weights.size()) == s.N, op, "weighted_mass holds ", weights.size(),

@@ -19,6 +19,8 @@ struct relation_mass {
 
     relation_mass(view<T, 4> masses, view<Id, 3> id_of_pair) : out(masses), ids(detail::broadcasting(id_of_pair)) {}
 
+    void reads(const view_visitor& see) const { see(ids, "relation_mass (ids)"); }
+    void writes(const view_visitor& see) const { see(out, "relation_mass"); }
     void check(const char* op, const extents_of_scores& s) const {
         require_shape(out.shape[0] == s.B && out.shape[1] == s.H && out.shape[2] == s.N, op,
                       "relation_mass has rows (", out.shape[0], ", ", out.shape[1], ", ", out.shape[2],

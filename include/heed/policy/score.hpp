@@ -55,6 +55,10 @@ struct pipe {
         detail::along_keys(first, x, w);
         detail::along_keys(second, x, w);
     }
+    void reads(const view_visitor& see) const {
+        detail::visit_reads(first, see);
+        detail::visit_reads(second, see);
+    }
     void check(const char* op, const extents_of_scores& s) const {
         detail::check_policy(first, op, s);
         detail::check_policy(second, op, s);
@@ -79,6 +83,7 @@ struct scaled {
     HEED_INLINE void along_keys(P (&x)[K], const where& w) const {
         detail::along_keys(score, x, w);
     }
+    void reads(const view_visitor& see) const { detail::visit_reads(score, see); }
     void check(const char* op, const extents_of_scores& s) const { detail::check_policy(score, op, s); }
 };
 
@@ -157,6 +162,7 @@ struct affinity {
     HEED_INLINE X slope(X, const where&) const {
         return X(0);
     }
+    void reads(const view_visitor& see) const { detail::visit_reads(f, see); }
     void check(const char* op, const extents_of_scores& s) const { detail::check_policy(f, op, s); }
 };
 

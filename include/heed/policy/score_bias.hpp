@@ -26,6 +26,7 @@ struct bias {
     HEED_INLINE void along_keys(X (&x)[K], const where& w) const {
         detail::add_along_keys(x, table, w);
     }
+    void reads(const view_visitor& see) const { see(table, "bias"); }
     void check(const char* op, const extents_of_scores& s) const {
         detail::check_broadcast(table, {s.B, s.H, s.N, s.M}, op, "bias");
     }
@@ -56,6 +57,10 @@ struct relation {
             return of_head[n * table.strides[2] + id * table.strides[3]];
         });
         return x + bias * X(factor);
+    }
+    void reads(const view_visitor& see) const {
+        see(table, "relation's table");
+        see(ids, "relation's ids");
     }
     void check(const char* op, const extents_of_scores& s) const {
         detail::check_broadcast(table, {s.B, s.H, s.N, table.shape[3]}, op, "relation's table");

@@ -25,6 +25,7 @@ struct sink {
     static constexpr bool normalised = true;
     std::span<const float> logits;  // H values
     explicit sink(std::span<const float> per_head) : logits(per_head) {}
+    void reads(const view_visitor& see) const { see(logits, "sink"); }
     void check(const char* op, const extents_of_scores& s) const {
         require_shape(static_cast<index_t>(logits.size()) == s.H, op, "sink holds ", logits.size(), " logits, q has ",
                       s.H, " heads");
