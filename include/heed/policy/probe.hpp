@@ -1,9 +1,11 @@
 // Probes: what is recorded of the logits and weights, without changing a bit of the output.
 //
-// A probe tells with flags what it wants (see below); what it does not want is not computed. lse is known when a row
+// A probe tells with flags what it wants (see below), and with wants(b, h, rows), where it has that, of which rows; what it
+// does not want is not computed. lse is known when a row
 // is finished; everything else is observed in a second walk over the visible keys, once the row's lse is known.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <span>
 #include <vector>
@@ -181,6 +183,9 @@ struct logits {
             require_argument(row >= 0 && row < s.N, op, "logits: row ", row, " is not below ", s.N);
     }
     void start(index_t, index_t, index_t) const {}
+    bool wants(index_t, index_t, range rows) const {
+        return chosen.empty() || std::any_of(chosen.begin(), chosen.end(), [&](index_t n) { return rows.contains(n); });
+    }
     template <class X>
     void observe(const observed<X>& o) const {
         const X* x = o.at(at);

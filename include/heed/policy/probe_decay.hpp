@@ -8,7 +8,8 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Weight each key receives, (b, h, m), with a factor for each query row (N).
+/// Weight each key receives, (b, h, m), with a factor for each query row (N). Rows of factor 0 are not looked at, so what
+/// they hold, NaN too, does not count.
 template <class T>
 struct weighted_mass : detail::numbers_probe<T, true> {
     static constexpr bool observes_keys = true;
@@ -22,12 +23,17 @@ struct weighted_mass : detail::numbers_probe<T, true> {
                       " weights, q has ", s.N, " rows");
     }
     void start_key(index_t b, index_t h, index_t key) const { this->out(b, h, key) = T(0); }
+    bool wants(index_t, index_t, range rows) const {
+        const auto first = weights.begin() + rows.first;
+        return std::any_of(first, first + rows.size(), [](double w) { return w != 0; });
+    }
     template <class X>
     void observe(const observed<X>& o) const {
         for (int c = 0; c < o.keys; ++c) {
             X sum = 0;
             for (int r = 0; r < o.rows; ++r)
-                sum += static_cast<X>(weights[static_cast<std::size_t>(o.row + r)]) * o.probability[c * o.stride + r];
+                if (const auto w = static_cast<X>(weights[static_cast<std::size_t>(o.row + r)]); w != 0)
+                    sum += w * o.probability[c * o.stride + r];
             this->out(o.b, o.h, o.key + c) += static_cast<T>(sum);
         }
     }
