@@ -5,6 +5,8 @@
 // not 1. What reads tables stands in score_bias.hpp, score_distance.hpp, score_gate.hpp.
 #pragma once
 
+#include <limits>
+
 #include "roles.hpp"
 
 namespace heed::inline HEED_ABI {
@@ -127,7 +129,9 @@ struct softcap {
         return X(1) - t * t;
     }
     void check(const char* op) const {
-        require_argument(cap > 0, op, "softcap is ", cap, ", must be above 0");
+        using range_of_float = std::numeric_limits<float>;  // beyond it the cap or its inverse is 0 or inf
+        require_argument(range_of_float::min() <= cap && cap <= range_of_float::max(), op, "softcap is ", cap,
+                         ", must be above 0 and finite");
     }
 };
 
