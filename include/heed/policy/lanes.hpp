@@ -139,4 +139,26 @@ void check_broadcast(const view<T, Rank>& v, const extents<Rank>& want, const ch
                       ", the logits have ", want[a]);
 }
 
+/// Throws unless every id of the pairs (b, n, j) names one of `count` relations, and the ids are as many as the logits.
+template <class Id>
+void check_ids(const view<const Id, 3>& ids, index_t count, const char* op, const char* name,
+               const extents_of_scores& s) {
+    const extents<3> pairs{s.B, s.N, s.M};
+    for (std::size_t a = 0; a < 3; ++a)
+        require_shape(ids.shape[a] == 1 || ids.shape[a] == pairs[a], op, name, ": the ids have extent ", ids.shape[a],
+                      " on axis ", a, ", the logits have ", pairs[a]);
+    const auto known = [&](const Id& id) {
+        return 0 <= static_cast<index_t>(id) && static_cast<index_t>(id) < count;
+    };
+    for (index_t b = 0; b < ids.shape[0]; ++b)
+        for (index_t n = 0; n < ids.shape[1]; ++n) {
+            const Id* row = ids.data + b * ids.strides[0] + n * ids.strides[1];
+            bool all = true;  // without a branch for each
+            for (index_t j = 0; j < ids.shape[2]; ++j) all &= known(row[j * ids.strides[2]]);
+            for (index_t j = 0; j < ids.shape[2] && !all; ++j)
+                require_argument(known(row[j * ids.strides[2]]), op, name, ": id ",
+                                 static_cast<index_t>(row[j * ids.strides[2]]), " of ", count);
+        }
+}
+
 }  // namespace heed::inline HEED_ABI::detail
