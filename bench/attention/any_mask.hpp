@@ -1,7 +1,6 @@
 // Any mask behind one type, so that one compiled attention() serves all masks of the suite.
 //
 // Only the planning of tiles asks the mask, not the hot loop, so the calls through pointers cost nothing that shows.
-// shows.
 #pragma once
 
 #include <heed/heed.hpp>

@@ -46,11 +46,29 @@ TEST(view, overlap_is_of_addresses) {
     };
     EXPECT_TRUE(overlap(of(0, 10, 1), of(9, 10, 1)));
     EXPECT_FALSE(overlap(of(0, 10, 1), of(10, 10, 1)));
-    EXPECT_TRUE(overlap(of(0, 10, 2), of(1, 10, 2)));  // alternating, but of one range
     EXPECT_TRUE(overlap(of(20, 10, -1), of(11, 1, 1)));
     EXPECT_FALSE(overlap(of(20, 10, -1), of(10, 1, 1)));
     EXPECT_FALSE(overlap(of(20, 0, 1), of(0, 100, 1)));
     EXPECT_TRUE(overlap(of(20, 10, 0), of(20, 1, 1)));
+}
+
+TEST(view, members_of_an_array_of_structs_do_not_overlap) {
+    std::vector<float> memory(100);
+    const auto of = [&](index_t first, index_t count, index_t stride) {
+        return view<float, 1>{memory.data() + first, {count}, {stride}};
+    };
+    EXPECT_FALSE(overlap(of(0, 10, 2), of(1, 10, 2)));
+    EXPECT_FALSE(overlap(of(1, 10, 2), of(20, 10, -2)));
+    EXPECT_FALSE(overlap(of(1, 10, 6), of(2, 10, 4)) || overlap(of(0, 10, 3), of(4, 1, 1)));
+    EXPECT_TRUE(overlap(of(0, 10, 2), of(2, 5, 2)));
+    EXPECT_TRUE(overlap(of(0, 10, 2), of(3, 5, 3)) && overlap(of(1, 10, 6), of(3, 10, 4)));
+    EXPECT_TRUE(overlap(of(0, 10, 2), of(1, 10, 1)));
+    // A double and a float of each 16 bytes: they meet where the float is inside the double.
+    const auto wide = [&](index_t first) {
+        return view<double, 1>{reinterpret_cast<double*>(memory.data() + first), {8}, {2}};
+    };
+    EXPECT_FALSE(overlap(wide(0), of(2, 8, 4)) || overlap(of(3, 8, 4), wide(0)));
+    EXPECT_TRUE(overlap(wide(0), of(1, 8, 4)) && overlap(of(5, 7, 4), wide(0)));
 }
 
 }  // namespace

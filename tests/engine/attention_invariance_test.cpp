@@ -104,4 +104,25 @@ TEST(attention_invariance, suffix_float) { check_suffix<float>(); }
 TEST(attention_invariance, suffix_double) { check_suffix<double>(); }
 TEST(attention_invariance, suffix_bf16) { check_suffix<bf16>(); }
 
+/// Head h reads the keys and values of h / (H / G): the same bits as from G heads that are repeated in memory.
+template <class T>
+void check_head_map() {
+    const index_t B = 2, H = 6, D = 17, E = 24;
+    for (index_t G : {1, 2, 3, 6})
+        for (const auto& [N, M] : {std::pair<index_t, index_t>{70, 150}, {13, 1}, {3, 150}, {1, 1100}, {1, 7}}) {
+            SCOPED_TRACE(testing::Message() << "G" << G << " N" << N << " M" << M);
+            const auto q = normal<T>({B, H, N, D}, 1), k = normal<T>({B, G, M, D}, 2), v = normal<T>({B, G, M, E}, 3);
+            const auto repeated = [&](const tensor<T>& x) {
+                tensor<T> each({B, H, x.shape()[2], x.shape()[3]});
+                each.each([&](index_t b, index_t h, index_t m, index_t d) { each(b, h, m, d) = x(b, h / (H / G), m, d); });
+                return each;
+            };
+            EXPECT_TRUE(same_values(attend(q, k, v, causal{}), attend(q, repeated(k), repeated(v), causal{})));
+        }
+}
+
+TEST(attention_invariance, head_map_float) { check_head_map<float>(); }
+TEST(attention_invariance, head_map_double) { check_head_map<double>(); }
+TEST(attention_invariance, head_map_bf16) { check_head_map<bf16>(); }
+
 }  // namespace

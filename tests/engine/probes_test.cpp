@@ -13,13 +13,6 @@ using namespace test;
 
 namespace {
 
-/// (b, h, n) of a (b, h, n, 1) tensor, or the (b, h, m) of a (b, h, m, 1) one.
-template <class T>
-view<T, 3> flat(tensor<T>& t) {
-    const auto v = t.v();
-    return {v.data, {v.shape[0], v.shape[1], v.shape[2]}, {v.strides[0], v.strides[1], v.strides[2]}};
-}
-
 /// Everything that can be recorded of one call, and its output.
 template <class T, class O = T>
 struct watched {

@@ -23,14 +23,12 @@ struct operands {
           v(normal<S>({s.B, s.G, s.M, s.E}, 3)) {}
 };
 
-/// One instantiation of the call serves all masks.
+/// One instantiation of the call serves all masks and executors.
 template <class S, class Source>
 tensor<S> attend(const tensor<S>& q, const Source& source, const any_mask& mask, threads* pool = nullptr) {
     tensor<S> o({q.shape()[0], q.shape()[1], q.shape()[2], source.value_width()});
-    if (pool)
-        attention(q.v(), source, o.v(), mask, on{*pool});
-    else
-        attention(q.v(), source, o.v(), mask);
+    static threads alone(1);
+    attention(q.v(), source, o.v(), mask, on{pool ? *pool : alone});
     return o;
 }
 

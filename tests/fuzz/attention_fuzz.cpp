@@ -37,12 +37,6 @@ layout random_layout(decisions& d) {
     return kinds[d.below(5)];
 }
 
-template <class T>
-view<T, 3> flat(tensor<T>& t) {
-    const auto v = t.v();
-    return {v.data, {v.shape[0], v.shape[1], v.shape[2]}, {v.strides[0], v.strides[1], v.strides[2]}};
-}
-
 /// What a kernel of type T may differ by: roundings of the logits, spread over what the row weighs.
 struct bounds {
     double logit = 0;   // largest sum of |q k| scaled, and largest score

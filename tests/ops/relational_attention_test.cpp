@@ -190,6 +190,22 @@ TEST(relational_attention, any_number_of_threads_gives_the_same_bits) {
     EXPECT_EQ(sums, again);
 }
 
+TEST(relational_attention, works_in_the_scratch_it_asks_for) {
+    const scene<float> x({2, 4, 2, 20, 41, 5, 3, 7});
+    threads pool(2);
+    std::size_t need = 0;
+    const auto none = x.attend(scratch_size(pool, need));
+    EXPECT_TRUE(same_values(none, tensor<float>(none.shape()))) << "was written";
+    for (unsigned char poison : {0x00, 0xff, 0x7f}) {
+        std::vector<std::byte> memory(need + arena::alignment, std::byte{poison});
+        arena scratch{std::span<std::byte>(memory)};
+        EXPECT_TRUE(same_values(x.attend(on{pool, scratch}), x.attend()));
+    }
+    std::vector<std::byte> memory(need / 2);
+    arena small_one{std::span<std::byte>(memory)};
+    EXPECT_THROW(x.attend(on{pool, small_one}), argument_error);
+}
+
 TEST(relational_attention, empty_extents) {
     for (const sizes& s : {sizes{0, 2, 1, 4, 4, 3, 3, 2}, sizes{1, 2, 1, 0, 4, 3, 3, 2}, sizes{1, 2, 1, 4, 4, 3, 0, 2},
                            sizes{1, 2, 1, 4, 4, 0, 3, 2}})
@@ -213,12 +229,12 @@ TEST(relational_attention, errors) {
     fails(wrong.v(), rv, x.ids(), "relational_attention: keys of relations have extent 3 on axis 0, expected 1");
     fails(rv, rv, x.ids(), "relational_attention: keys of relations have extent 5 on axis 3, expected 6");
     fails(rk, fewer.v(), x.ids(), "relational_attention: values of relations have extent 3 on axis 2, expected 4");
-    fails(rk, rv, slice(x.ids(), 1, {0, 19}), "relation's ids have extent 19 on axis 1, the logits have 20");
+    fails(rk, rv, slice(x.ids(), 1, {0, 19}), "relation: the ids have extent 19 on axis 1, the logits have 20");
     x.at(0, 4, 5) = 4;
     fails(rk, rv, x.ids(), "relation: id 4 of 4");
     x.at(0, 4, 5) = 0;
     const view<const float> inside{&o(0, 0, 0, 0), rv.shape, rv.strides};
-    fails(rk, inside, x.ids(), "relational_attention: o overlaps the relations in memory");
+    fails(rk, inside, x.ids(), "relational_attention: o overlaps the values of relations in memory");
 }
 
 }  // namespace

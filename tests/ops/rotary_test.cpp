@@ -1,3 +1,4 @@
+// heed_test: LABELS sanitize
 #include <gtest/gtest.h>
 
 #include <heed/core/threads.hpp>

@@ -1,3 +1,4 @@
+// heed_test: LABELS sanitize
 #include <heed/policy/masks.hpp>
 
 #include "mask_laws.hpp"

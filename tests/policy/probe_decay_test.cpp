@@ -10,12 +10,6 @@ using namespace test;
 
 namespace {
 
-view<float, 3> flat(tensor<float>& t) {
-    return {t.v().data,
-            {t.shape()[0], t.shape()[1], t.shape()[2]},
-            dense_strides(extents<3>{t.shape()[0], t.shape()[1], t.shape()[2]})};
-}
-
 template <class Real>
 tensor<Real> weighted_columns(const tensor<float>& q, const tensor<float>& k, const std::vector<double>& weights) {
     const index_t B = q.shape()[0], H = q.shape()[1], N = q.shape()[2], D = q.shape()[3], M = k.shape()[2];

@@ -57,6 +57,23 @@ TEST(score_attention, every_score) {
     }
 }
 
+TEST(score_attention, a_bias_of_bf16) {
+    for (const auto& [rows, keys] : {std::pair<index_t, index_t>{1, 37}, {9, 8}, {17, 24}, {50, 133}}) {
+        const auto q = normal<float>({2, 2, rows, 5}, 1), k = normal<float>({2, 1, keys, 5}, 2), v = normal<float>({2, 1, keys, 3}, 3);
+        const auto table = normal<bf16>({1, 2, rows, keys}, 4, 2, layout::padded());
+        tensor<float> o({2, 2, rows, 3});
+        attention(q, k, v, o, bias(table.v()));
+        EXPECT_TRUE(attends(o, q, k, v, [&](auto real) {
+            using R = decltype(real);
+            ref::options<R> with;
+            with.score = [&](R x, index_t, index_t h, index_t n, index_t, index_t j) {
+                return x + static_cast<R>(table(0, h, n, j));
+            };
+            return with;
+        })) << rows << ", " << keys;
+    }
+}
+
 TEST(score_attention, relations_of_graphs_permute_with_their_nodes) {
     const index_t n = 20, P = 7;
     const auto q = normal<float>({1, 2, n, 4}, 1), k = normal<float>({1, 2, n, 4}, 2), v = normal<float>({1, 2, n, 4}, 3);

@@ -57,13 +57,18 @@ TEST(score, says_what_is_wrong) {
         }
         return "";
     };
-    EXPECT_EQ(message(softcap{0}), "attention: softcap is 0, must be above 0");
-    EXPECT_EQ(message(scale{1} >> softcap{-1}), "attention: softcap is -1, must be above 0");
+    EXPECT_EQ(message(softcap{0}), "attention: softcap is 0, must be above 0 and finite");
+    EXPECT_EQ(message(scale{1} >> softcap{-1}), "attention: softcap is -1, must be above 0 and finite");
+    EXPECT_EQ(message(softcap{std::numeric_limits<double>::infinity()}),
+              "attention: softcap is inf, must be above 0 and finite");
+    EXPECT_NE(message(softcap{std::nan("")}), "");
+    EXPECT_NE(message(softcap{1e39}), "");
+    EXPECT_EQ(message(softcap{1e38}), "");
     EXPECT_EQ(message(temperature{0}), "attention: temperature is 0, must be above 0");
     EXPECT_EQ(message(softcap{1} >> alibi{per_head}), "attention: alibi holds 3 values, q has 2 heads");
     EXPECT_EQ(message(head_scale{per_head}), "attention: head_scale holds 3 values, q has 2 heads");
     EXPECT_EQ(message(prior{per_head, per_head}), "attention: prior (log_scale) holds 3 values, q has 2 heads");
-    EXPECT_EQ(message(affinity(softcap{-2})), "attention: softcap is -2, must be above 0");
+    EXPECT_EQ(message(affinity(softcap{-2})), "attention: softcap is -2, must be above 0 and finite");
     const std::vector<float> table(100);
     EXPECT_EQ(message(relative(dense(table.data(), {3, 5}))), "attention: relative has 3 heads, q has 2");
     EXPECT_EQ(message(relative(dense(table.data(), {2, 5}), 5)), "attention: relative: 5 entries ahead of 5");

@@ -49,13 +49,32 @@ void laplace_is_its_formula(double tolerance) {
 
 TEST(weight, laplace) {
     laplace_is_its_formula<float>(2e-7);
-    laplace_is_its_formula<double>(1e-7);  // the parameters are float
+    laplace_is_its_formula<double>(2e-16);
     EXPECT_NEAR(laplace{}(0.707107f), 0.5f, 1e-7);
     EXPECT_NEAR(through_pack(laplace{}, 0.707107f), 0.5f, 1e-7);
     const float far = std::numeric_limits<float>::infinity();
     EXPECT_EQ(through_pack(laplace{}, -far), 0);
     EXPECT_EQ(through_pack(laplace{}, far), 1);
     EXPECT_TRUE(std::isnan(through_pack(laplace{}, std::nanf(""))));
+}
+
+TEST(weight, laplace_wants_a_deviation) {
+    const double inf = std::numeric_limits<double>::infinity();
+    const auto message = [](const laplace& weight) -> std::string {
+        try {
+            weight.check("attention");
+        } catch (const argument_error& e) {
+            return e.what();
+        }
+        return "";
+    };
+    EXPECT_EQ(message({}), "");
+    EXPECT_EQ(message({0, 0.5}), "");
+    EXPECT_EQ(message({0, 0}), "attention: laplace has deviation 0, must be above 0 and finite");
+    EXPECT_EQ(message({0, -1}), "attention: laplace has deviation -1, must be above 0 and finite");
+    EXPECT_EQ(message({0, inf}), "attention: laplace has deviation inf, must be above 0 and finite");
+    EXPECT_EQ(message({inf, 1}), "attention: laplace has mean inf, must be finite");
+    EXPECT_NE(message({0, std::nan("")}), "");
 }
 
 TEST(weight, sink_wants_a_logit_a_head) {

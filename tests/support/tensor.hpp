@@ -96,6 +96,13 @@ private:
     index_t lead_ = 0;
 };
 
+/// The (b, h, n) of a (b, h, n, 1) tensor.
+template <class T>
+view<T, 3> flat(tensor<T>& t) {
+    const auto v = t.v();
+    return {v.data, {v.shape[0], v.shape[1], v.shape[2]}, {v.strides[0], v.strides[1], v.strides[2]}};
+}
+
 /// A dense tensor of the same elements.
 template <class T>
 tensor<std::remove_const_t<T>> copied(const view<T>& from) {

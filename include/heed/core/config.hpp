@@ -1,7 +1,8 @@
 // Version, ABI namespace and the few macros of heed.
 //
 // HEED_ABI names the inline namespace of every entity: version plus instruction set, so that two translation units
-// compiled with different -m flags never share one definition (no ODR trap).
+// compiled with different -m flags never share one definition (no ODR trap). Every macro of an instruction set that code
+// here branches on is part of the name.
 #pragma once
 
 #include <cstddef>
@@ -22,8 +23,16 @@
 #define HEED_ABI v0_1_avx512amx
 #elif defined(__AVX512BW__) && defined(__AVX512DQ__)
 #define HEED_ABI v0_1_avx512
-#elif defined(__AVX2__) && defined(__FMA__)
+#elif defined(__AVX512F__)
+#define HEED_ABI v0_1_avx512f
+#elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #define HEED_ABI v0_1_avx2
+#elif defined(__AVX2__) && defined(__F16C__)
+#define HEED_ABI v0_1_avx2_without_fma
+#elif defined(__AVX2__)
+#define HEED_ABI v0_1_avx2_without_f16c
+#elif defined(__AVX__)
+#define HEED_ABI v0_1_avx
 #elif defined(__SSE4_2__)
 #define HEED_ABI v0_1_sse42
 #elif defined(__aarch64__)

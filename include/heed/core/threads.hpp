@@ -23,14 +23,17 @@ public:
             for (index_t i = 0; i < n; ++i) f(i);
             return;
         }
-        Eigen::Barrier done(static_cast<unsigned>(n - 1));
+        struct {
+            task_ref f;
+            Eigen::Barrier done;
+        } call{f, Eigen::Barrier(static_cast<unsigned>(n - 1))};
         for (index_t i = 1; i < n; ++i)
-            pool_->Schedule([&done, f, i] {
-                f(i);
-                done.Notify();
+            pool_->Schedule([&call, i] {  // two words, which std::function holds without memory of its own
+                call.f(i);
+                call.done.Notify();
             });
         f(0);
-        done.Wait();
+        call.done.Wait();
     }
 
 private:

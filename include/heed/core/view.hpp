@@ -8,6 +8,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
+#include <numeric>
 #include <span>
 #include <type_traits>
 
@@ -144,26 +146,44 @@ constexpr view<T, Rank> as_view(view<T, Rank>& v) {
     return v;
 }
 
+/// A view of any type and rank, for aliasing checks; it refers to the view it is made of.
+struct any_view {
+    const std::byte* data;
+    const index_t* shape;
+    const index_t* strides;
+    std::size_t rank;
+    index_t element;  // bytes
+
+    template <class T, std::size_t Rank>
+    any_view(const view<T, Rank>& v)
+        : data(reinterpret_cast<const std::byte*>(v.data)), shape(v.shape.data()), strides(v.strides.data()),
+          rank(Rank), element(static_cast<index_t>(sizeof(T))) {}
+};
+
 /// The addresses a view may touch, [first, last), for aliasing checks; empty views and those without memory touch none.
-template <class T, std::size_t Rank>
-std::array<const std::byte*, 2> footprint(const view<T, Rank>& v) {
+inline std::array<const std::byte*, 2> footprint(const any_view& v) {
     if (!v.data) return {nullptr, nullptr};
     index_t lo = 0, hi = 0;
-    for (std::size_t a = 0; a < Rank; ++a) {
+    for (std::size_t a = 0; a < v.rank; ++a) {
         if (v.shape[a] <= 0) return {nullptr, nullptr};
         const index_t reach = (v.shape[a] - 1) * v.strides[a];
         (reach < 0 ? lo : hi) += reach;
     }
-    const auto* base = reinterpret_cast<const std::byte*>(v.data);
-    const auto bytes = static_cast<index_t>(sizeof(T));
-    return {base + lo * bytes, base + (hi + 1) * bytes};
+    return {v.data + lo * v.element, v.data + (hi + 1) * v.element};
 }
 
-/// Whether the address ranges of two views meet (a superset of true aliasing).
-template <class T, class U, std::size_t R, std::size_t S>
-bool overlap(const view<T, R>& a, const view<U, S>& b) {
+/// Whether the address ranges of two views meet and their strides do not keep them apart, as they do with the members of
+/// an array of structs (a superset of true aliasing).
+inline bool overlap(const any_view& a, const any_view& b) {
     const auto x = footprint(a), y = footprint(b);
-    return x[0] && y[0] && x[0] < y[1] && y[0] < x[1];
+    if (!x[0] || !y[0] || x[0] >= y[1] || y[0] >= x[1]) return false;
+    index_t step = 0;  // all elements of either stand at multiples of it from the first
+    for (const any_view* v : {&a, &b})
+        for (std::size_t axis = 0; axis < v->rank; ++axis)
+            if (v->shape[axis] > 1) step = std::gcd(step, v->strides[axis] * v->element);
+    if (step == 0) return true;
+    const index_t apart = ((y[0] - x[0]) % step + step) % step;
+    return apart < a.element || step - apart < b.element;
 }
 
 }  // namespace heed::inline HEED_ABI

@@ -34,7 +34,7 @@ auto make_attention_call(const view<Q>& q, const Source& source, const view<O>& 
     using q_type = std::remove_const_t<Q>;
     static_assert(storage<q_type> && storage<O>, "heed: elements are float, double, bf16 or f16");
     const attention_operands<q_type, Source, O> x{q, source, o};
-    x.check(op);
+    x.check(op, policies...);
     const auto mask = pick<roles::mask>(everything{}, policies...);
     const auto weight = pick<roles::weight>(softmax{}, policies...);
     const auto piped = pick<roles::score>(identity{}, policies...);

@@ -57,6 +57,11 @@ template <class Probe>
 concept finishes_rows = requires(const Probe& p) { p.finish(0, 0, 0, 0.0); };
 template <class Probe>
 concept observes_hidden = requires { requires Probe::observes_hidden; };
+/// Says which rows (a range of row indices) it wants to see; others see all.
+template <class Probe>
+concept chooses_rows = requires(const Probe& p, range rows) {
+    { p.wants(0, 0, rows) } -> std::same_as<bool>;
+};
 
 /// Everything a call has decided: operands, policies by role, cut.
 template <class A, class Q, class Source, class O, class Mask, class Score, class Weight, class... Probes>
@@ -201,7 +206,8 @@ private:
 
     using block = row_block<T, scalar>;
 
-    void start(block& r, index_t b, index_t h, range packs, const space& s, index_t u) const {
+    /// The rows of a block, and where it works.
+    void place(block& r, index_t b, index_t h, range packs, const space& s, index_t u) const {
         constexpr index_t L = shape::lanes;
         const index_t first = packs.first * L, n = std::min(packs.last * L, x.N()) - first;
         const index_t offset_of_rows = shift(b);
@@ -213,8 +219,11 @@ private:
         r.l = s.l + u * shape::most_rows;
         r.seen = ~std::uint64_t(0) << n;  // the lanes beyond the rows need no key
         r.hides = false;
-        const index_t width = r.width(L);
-        const Q* from = x.q.data + b * x.q.strides[0] + h * x.q.strides[1] + first * x.q.strides[2];
+    }
+
+    void load_queries(block& r, const space& s) const {
+        const index_t n = r.at.size(), width = r.width(shape::lanes), row0 = r.at.first - r.at.shift;
+        const Q* from = x.q.data + r.at.b * x.q.strides[0] + r.at.h * x.q.strides[1] + row0 * x.q.strides[2];
         if constexpr (Op::step == 1)
             pack_panel<A>(scaled_rows<T, Q>{from, x.q.strides[2], x.q.strides[3], panel_factor()}, n, x.D(), width, r.q);
         else
@@ -222,6 +231,12 @@ private:
                           reinterpret_cast<float*>(r.q));
         if constexpr (turns_queries)
             map_panel_rows(r.q, width, n, x.D(), s.row, [&](T* q) { x.source.turn_query(q); });
+    }
+
+    void start(block& r, index_t b, index_t h, range packs, const space& s, index_t u) const {
+        place(r, b, h, packs, s, u);
+        load_queries(r, s);
+        const index_t width = r.width(shape::lanes);
         std::fill_n(r.o, x.E() * width, T(0));
         std::fill_n(r.m, width, no_maximum<T>);
         std::fill_n(r.l, width, T(0));
@@ -341,15 +356,40 @@ private:
                 for (index_t i = blocks[u].at.first; i < blocks[u].at.last; ++i)
                     probe.start(blocks[u].at.b, blocks[u].at.h, i - blocks[u].at.shift);
         });
-        const auto look = [&](range keys) {
-            tiles.open(keys);
-            for (index_t u = 0; u < count; ++u) observe<true>(blocks[u], tiles, s);
-        };
         const index_t b = blocks[0].at.b, g = blocks[0].at.h / x.group(), keys = x.keys(b, g);
+        const head_mask visible = mask_of(b, g);
+        tile_plan<A, T> plan;
+        bool some = false, chosen[most_units];
+        for (index_t u = 0; u < count; ++u) {
+            chosen[u] = wanted<true>(blocks[u].at);
+            some |= chosen[u];
+        }
+        if (!some) return;
+        const auto look = [&](range at) {
+            tiles.open(at);
+            for (index_t u = 0; u < count; ++u) {
+                if (!chosen[u]) continue;
+                plan_tile<A, T, hidden_observed>(visible, blocks[u].at, at, plan);
+                if (plan.count > 0) observe<true>(blocks[u], tiles, plan, s);
+            }
+        };
         if constexpr (hidden_observed)
             for (index_t j = 0; j < keys; j += shape::tile_keys) look({j, std::min(j + shape::tile_keys, keys)});
         else
-            walk(blocks, count, mask_of(b, g), keys, look);
+            walk(blocks, count, visible, keys, look);
+    }
+
+    /// Whether some probe of rows, or of keys, wants to see a row of these.
+    template <bool Rows>
+    bool wanted(const rows& r) const {
+        bool some = false;
+        each_probe<Rows>([&](const auto& probe) {
+            if constexpr (chooses_rows<std::remove_cvref_t<decltype(probe)>>)
+                some |= probe.wants(r.b, r.h, range{r.first - r.shift, r.last - r.shift});
+            else
+                some = true;
+        });
+        return some;
     }
 
     /// The same for probes that sum over rows: one task owns a tile of keys and meets all rows in order.
@@ -362,13 +402,19 @@ private:
             for (index_t j = keys.first; j < keys.last; ++j) probe.start_key(b, h, j);
         });
         if (held.empty()) return;
+        const head_mask visible = mask_of(b, h / x.group());
         source tiles(x.source, b, h / x.group(), s.k, s.v);
         tiles.open(held);
+        tile_plan<A, T> plan;
         for (index_t at = 0; at < cut.blocks_per_head; ++at) {
             block r;
-            start(r, b, h, cut.packs(at, x.N(), shape::lanes), s, 0);
+            place(r, b, h, cut.packs(at, x.N(), shape::lanes), s, 0);
+            if (!wanted<false>(r.at)) continue;
+            plan_tile<A, T>(visible, r.at, held, plan);
+            if (plan.count == 0) continue;
+            load_queries(r, s);
             recall(r, sums);
-            observe<false>(r, tiles, s);
+            observe<false>(r, tiles, plan, s);
         }
     }
 
@@ -382,13 +428,10 @@ private:
     }
 
     template <bool Rows>
-    void observe(const block& r, source& tiles, const space& s) const {
+    void observe(const block& r, source& tiles, const tile_plan<A, T>& plan, const space& s) const {
         const index_t g = r.at.h / x.group();
         const head_mask visible = mask_of(r.at.b, g);
         const head_score scored = score_of(r.at.b, g);
-        tile_plan<A, T> plan;
-        plan_tile<A, T, hidden_observed && Rows>(visible, r.at, tiles.tile().keys, plan);
-        if (plan.count == 0) return;
         tiles.load(plan);
         const index_t width = r.width(shape::lanes), size = shape::keys * shape::most_rows;
         for (int e = 0; e < plan.count; ++e) {

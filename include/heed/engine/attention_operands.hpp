@@ -25,6 +25,27 @@ const index_t* positions_of(const S& s, index_t b, index_t g) {
         return nullptr;
 }
 
+/// Throws unless every output has elements of its own: they overlap no input and no other output, and no stride is 0.
+/// Both call what they are given for each view: the check costs a call little code, whatever its policies are.
+template <class Inputs, class Outputs>
+void check_memory(const char* op, const Inputs& inputs, const Outputs& outputs) {
+    index_t count = 0;
+    outputs([&](const any_view& to, const char* name) {
+        for (std::size_t a = 0; a < to.rank; ++a)
+            require_shape(to.strides[a] != 0 || to.shape[a] <= 1, op, name, " has stride 0 on axis ", a, " of extent ",
+                          to.shape[a]);
+        const auto apart = [&](const any_view& from, const char* other) {
+            require_shape(!overlap(to, from), op, name, " overlaps ", other, " in memory");
+        };
+        inputs(apart);
+        index_t before = 0;
+        outputs([&](const any_view& from, const char* other) {
+            if (before++ < count) apart(from, other);
+        });
+        ++count;
+    });
+}
+
 /// q, o as views, the source of k and v, and the extents they agree on.
 template <class Q, class Source, class O>
 struct attention_operands {
@@ -61,7 +82,24 @@ struct attention_operands {
             return G() > 0 ? source.keys(b, 0) : 0;
     }
 
-    void check(const char* op) const {
+    /// Throws unless the extents agree, and o and what the policies record have memory of their own.
+    template <class... Policies>
+    void check(const char* op, const Policies&... policies) const {
+        check_extents(op);
+        check_memory(
+            op,
+            [&](const view_visitor& see) {
+                visit_inputs(see);
+                (visit_reads(policies, see), ...);
+            },
+            [&](const view_visitor& see) {
+                see(o, "o");
+                (visit_writes(policies, see), ...);
+            });
+    }
+
+private:
+    void check_extents(const char* op) const {
         const auto whole = [&](const auto& v) {
             for (index_t extent : v.shape) require_shape(extent >= 0, op, "an extent is negative: ", extent);
         };
@@ -89,19 +127,14 @@ struct attention_operands {
         same(o.shape[3], "o", source.value_width(), v, "width");
         require_shape(G() > 0 ? H() % G() == 0 : H() == 0, op, "q has ", H(), " heads, not a multiple of the ", G(),
                       " of ", k);
-        for (std::size_t a = 0; a < 4; ++a)
-            require_shape(o.strides[a] != 0 || o.shape[a] <= 1, op, "o has stride 0 on axis ", a, " of extent ",
-                          o.shape[a]);
-        const auto apart = [&](const auto& x, const char* name) {
-            require_shape(!overlap(o, x), op, "o overlaps ", name, " in memory");
-        };
-        apart(q, "q");
-        if constexpr (views) {
-            apart(source.k, "k");
-            apart(source.v, "v");
+    }
+    void visit_inputs(const view_visitor& see) const {
+        see(q, "q");
+        if constexpr (is_view_source<Source>) {
+            see(source.k, "k");
+            see(source.v, "v");
         } else if constexpr (requires { source.memory(); }) {
-            const std::span<const std::byte> held = source.memory();
-            apart(view<const std::byte, 1>{held.data(), {static_cast<index_t>(held.size())}, {1}}, "the source");
+            see(source.memory(), "the source");
         }
     }
 };

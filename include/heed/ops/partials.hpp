@@ -106,7 +106,7 @@ void check_parts(const char* op, const attention_operands<Q, Source, O>& x, cons
     check_roles<P...>();
     static_assert(only_roles<taken, P...> && (probes_lse_only<P> && ...),
                   "heed: attention in parts takes a mask, a score, scale, offset, lse and on");
-    x.check(op);
+    x.check(op, policies...);
     check_probes(op, pick_all<roles::probe>(policies...), {x.B(), x.H(), x.N(), x.M()});
 }
 

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "../engine/attention.hpp"
+#include "../engine/scratch.hpp"
 #include "../policy/relation_mass.hpp"
 #include "../policy/scores.hpp"
 
@@ -22,6 +23,12 @@ struct relations {
     view<const std::remove_const_t<Id>, 3> ids;
     relations(view<K> of_keys, view<V> of_values, view<Id, 3> id_of_pair)
         : keys(of_keys), values(of_values), ids(id_of_pair) {}
+
+    void reads(const view_visitor& see) const {
+        see(keys, "the keys of relations");
+        see(values, "the values of relations");
+        see(ids, "the ids of relations");
+    }
 };
 
 namespace detail {
@@ -63,21 +70,10 @@ bool all_finite(const view<const S>& table) {
     return true;
 }
 
-/// The policies that do not have one of these roles, as a tuple.
-template <class... Role, class... P>
-constexpr auto pick_others(const P&... policies) {
-    return std::tuple_cat([](const auto& p) {
-        if constexpr ((has_role<decltype(p), Role> || ...))
-            return std::tuple<>{};
-        else
-            return std::make_tuple(p);
-    }(policies)...);
-}
-
 }  // namespace detail
 
 /// Attention whose pairs have relations: operands, policies and errors are those of attention. A score of the pack
-/// follows that of the relations. Allocates 2 B H N (P + E) sums; an arena of the pack is not used.
+/// follows that of the relations. Scratch holds 2 B H N (P + E) sums beside that of the calls within.
 template <class A = default_arch, class Q, class K, class V, class O, class RK, class RV, class Id, class... Policies>
 void relational_attention(const Q& q, const K& k, const V& v, O&& o, const relations<RK, RV, Id>& r,
                           const Policies&... policies) {
@@ -94,38 +90,42 @@ void relational_attention(const Q& q, const K& k, const V& v, O&& o, const relat
     const auto source = detail::source_of(ks, vs);
     const detail::attention_operands<typename decltype(qs)::value_type, std::remove_const_t<decltype(source)>, stored> x{
         qs, source, out};
-    x.check(op);
+    x.check(op, r, policies...);
     const index_t P = r.keys.shape[2];
     const auto rk = detail::for_all_heads(r.keys, {x.B(), x.G(), P, x.D()}, op, "keys");
     const auto rv = detail::for_all_heads(r.values, {x.B(), x.G(), P, x.E()}, op, "values");
-    require_shape(!overlap(out, r.keys) && !overlap(out, r.values) && !overlap(out, r.ids), op,
-                  "o overlaps the relations in memory");
 
-    const extents<4> over_relations{x.B(), x.H(), x.N(), P};
-    const index_t pairs = x.B() * x.H() * x.N() * P;
-    std::vector<T> memory(static_cast<std::size_t>(2 * pairs + 2 * out.size()));
-    const auto dots = heads(memory.data(), over_relations);  // scale q.rk
-    const auto mass = heads(memory.data() + pairs, over_relations);
-    const auto sums = heads(mass.data + pairs, out.shape);        // sum_j p_ij v_j
-    const auto added = heads(sums.data + out.size(), out.shape);  // mass rv
-
-    const on pool(*detail::pick<roles::context>(detail::calling_thread{}, policies...).pool);
     const scale by(detail::scale_of(x.D(), policies...));
+    const auto score_of_pack = detail::score_of(detail::pick<roles::score>(identity{}, policies...));
+    const bool finite = detail::all_finite<A, T>(rv);
     const auto no_width = [](const auto& any) { return slice(any, 3, {0, 0}); };
-    attention<A>(qs, rk, no_width(rv), no_width(added), by, linear{}, logits(dots, stage::raw), pool);
-    const auto score = relation(dots, r.ids) >> detail::score_of(detail::pick<roles::score>(identity{}, policies...));
-    std::apply(
-        [&](const auto&... rest) {
-            attention<A>(qs, ks, vs, sums, by >> score, relation_mass(mass, r.ids), pool, rest...);
+    detail::in_shared_scratch(
+        op,
+        [&](carver& from, const auto&... with) {
+            const auto taken = [&](index_t width) {
+                const extents<4> shape{x.B(), x.H(), x.N(), width};
+                return heads(from.take<T>(x.B() * x.H() * x.N() * width), shape);
+            };
+            const auto dots = taken(P), mass = taken(P);           // scale q.rk; what a row gives to each relation
+            const auto sums = taken(x.E()), added = taken(x.E());  // sum_j p_ij v_j; mass rv
+            const auto context = detail::pick<roles::context>(detail::calling_thread{}, with...);
+            attention<A>(qs, rk, no_width(rv), no_width(added), by, linear{}, logits(dots, stage::raw), context);
+            std::apply(
+                [&](const auto&... rest) {
+                    attention<A>(qs, ks, vs, sums, by >> (relation(dots, r.ids) >> score_of_pack),
+                                 relation_mass(mass, r.ids), rest...);
+                },
+                detail::leave_out<roles::score, roles::scale>(with...));
+            attention<A>(no_width(qs), no_width(rk), rv, added, bias(mass), linear{},
+                         detail::met_relations<T>{mass, finite}, context);
+            for_tasks(*context.pool, from.counts() ? 0 : x.B() * x.H(), [&](index_t head, index_t) {
+                const index_t b = head / x.H(), h = head % x.H();
+                for (index_t n = 0; n < x.N(); ++n)
+                    for (index_t e = 0; e < x.E(); ++e)
+                        out(b, h, n, e) = static_cast<stored>(sums(b, h, n, e) + added(b, h, n, e));
+            });
         },
-        detail::pick_others<roles::score, roles::scale, roles::context>(policies...));
-    attention<A>(no_width(qs), no_width(rk), rv, added, bias(mass), linear{}, pool,
-                 detail::met_relations<T>{mass, detail::all_finite<A, T>(rv)});
-    for (index_t b = 0; b < x.B(); ++b)
-        for (index_t h = 0; h < x.H(); ++h)
-            for (index_t n = 0; n < x.N(); ++n)
-                for (index_t e = 0; e < x.E(); ++e)
-                    out(b, h, n, e) = static_cast<stored>(sums(b, h, n, e) + added(b, h, n, e));
+        policies...);
 }
 
 }  // namespace heed::inline HEED_ABI

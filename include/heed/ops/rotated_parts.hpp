@@ -83,7 +83,7 @@ template <class A, class Q, class Source, class O, class... P>
 auto parts_of(const char* op, const view<Q>& q, const Source& source, const view<O>& o, const P&... policies) {
     using S = std::remove_const_t<Q>;
     const auto x = operands_of(q, source, o);
-    x.check(op);
+    x.check(op, policies...);
     return rotated_parts<A, accumulated<S, Source, O>, S, O, P...>(op, x, policies...);
 }
 

@@ -33,7 +33,7 @@ void self_extend_attention(const Q& q, const Near& near, const Far& far, O&& o, 
                            const P&... policies) {
     static constexpr const char* op = "self_extend_attention";
     rule.check(op);
-    detail::operands_of(as_view(q), far, as_view(o)).check(op);
+    detail::operands_of(as_view(q), far, as_view(o)).check(op, policies...);
     auto parts = detail::parts_of<A>(op, as_view(q), near, as_view(o), policies...);
     parts.add(near, recent{rule.near}, [](index_t i) { return i; });
     if (parts.end() > rule.near)

@@ -6,6 +6,7 @@
 
 #include "../core/half.hpp"
 #include "../core/view.hpp"
+#include "../simd/convert.hpp"
 #include "../simd/math.hpp"
 #include "../simd/rows.hpp"
 #include "roles.hpp"
@@ -43,15 +44,15 @@ HEED_INLINE X gather_by(const X&, index_t first, index_t count, F&& f) {
     }
 }
 
-/// Lane l is p[(first + l) * stride], index clamped to [0, count). Neighbours in memory are one load.
+/// Lane l is p[(first + l) * stride], index clamped to [0, count). Neighbours in memory are one load, widened.
 template <class X, class T>
 HEED_INLINE X gather(const X& like, const T* p, index_t first, index_t count, index_t stride) {
     if constexpr (is_pack<X>::value) {
         constexpr auto L = static_cast<index_t>(X::size);
         if (stride == 0 || first >= count - 1) return everywhere(like, p[std::max<index_t>(0, count - 1) * stride]);
         if (first + L <= 1) return everywhere(like, p[0]);
-        if constexpr (std::is_same_v<std::remove_const_t<T>, scalar_of_t<X>>)
-            if (stride == 1 && first >= 0 && first + L <= count) return load<X>(p + first);
+        if constexpr (storage<std::remove_const_t<T>>)
+            if (stride == 1 && first >= 0 && first + L <= count) return widen<X>(p + first);
     }
     return gather_by(like, first, count, [&](index_t i) { return p[i * stride]; });
 }
@@ -86,7 +87,7 @@ HEED_INLINE X gather_keys(const X& like, const view<const T, 4>& table, const wh
 }
 
 /// x[k] + table(b, h, row, j + k) for K neighbouring keys and a pack of rows. A tensor whose keys are neighbours in memory
-/// is transposed in registers; at its edges, and in other layouts, it is gathered key by key.
+/// is widened and transposed in registers; at its edges, and in other layouts, it is gathered key by key.
 template <class P, int K, class T>
 HEED_INLINE void add_along_keys(P (&x)[K], const view<const T, 4>& table, const where& w) {
     if constexpr (is_pack<P>::value)
@@ -99,7 +100,7 @@ HEED_INLINE void add_along_keys(P (&x)[K], const view<const T, 4>& table, const 
             return;
         }
     const T* at = table.data + w.b * table.strides[0] + w.h * table.strides[1];
-    if constexpr (is_pack<P>::value && std::is_same_v<T, scalar_of_t<P>>)
+    if constexpr (is_pack<P>::value && storage<T>)
         if (table.strides[3] == 1 && table.strides[2] != 0 && w.row >= 0 &&
             w.row + static_cast<index_t>(P::size) <= table.shape[2] && w.j + K <= table.shape[3]) {
             P read[K];
@@ -136,6 +137,28 @@ void check_broadcast(const view<T, Rank>& v, const extents<Rank>& want, const ch
     for (std::size_t a = 0; a < Rank; ++a)
         require_shape(v.shape[a] == 1 || v.shape[a] == want[a], op, name, " has ", axes[a], " ", v.shape[a],
                       ", the logits have ", want[a]);
+}
+
+/// Throws unless every id of the pairs (b, n, j) names one of `count` relations, and the ids are as many as the logits.
+template <class Id>
+void check_ids(const view<const Id, 3>& ids, index_t count, const char* op, const char* name,
+               const extents_of_scores& s) {
+    const extents<3> pairs{s.B, s.N, s.M};
+    for (std::size_t a = 0; a < 3; ++a)
+        require_shape(ids.shape[a] == 1 || ids.shape[a] == pairs[a], op, name, ": the ids have extent ", ids.shape[a],
+                      " on axis ", a, ", the logits have ", pairs[a]);
+    const auto known = [&](const Id& id) {
+        return 0 <= static_cast<index_t>(id) && static_cast<index_t>(id) < count;
+    };
+    for (index_t b = 0; b < ids.shape[0]; ++b)
+        for (index_t n = 0; n < ids.shape[1]; ++n) {
+            const Id* row = ids.data + b * ids.strides[0] + n * ids.strides[1];
+            bool all = true;  // without a branch for each
+            for (index_t j = 0; j < ids.shape[2]; ++j) all &= known(row[j * ids.strides[2]]);
+            for (index_t j = 0; j < ids.shape[2] && !all; ++j)
+                require_argument(known(row[j * ids.strides[2]]), op, name, ": id ",
+                                 static_cast<index_t>(row[j * ids.strides[2]]), " of ", count);
+        }
 }
 
 }  // namespace heed::inline HEED_ABI::detail

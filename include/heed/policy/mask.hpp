@@ -259,6 +259,10 @@ struct both {
         if constexpr (detail::additive_mask<A>) detail::add_along_keys_of(a, x, w);
         if constexpr (detail::additive_mask<B>) detail::add_along_keys_of(b, x, w);
     }
+    void reads(const view_visitor& see) const {
+        detail::visit_reads(a, see);
+        detail::visit_reads(b, see);
+    }
     void check(const char* op, const extents_of_scores& s) const {
         detail::check_policy(a, op, s);
         detail::check_policy(b, op, s);
@@ -289,6 +293,10 @@ struct either {
     {
         return detail::count_row(a, row, keys) + detail::count_row(b, row, keys) -
                detail::count_row(both<A, B>{a, b}, row, keys);
+    }
+    void reads(const view_visitor& see) const {
+        detail::visit_reads(a, see);
+        detail::visit_reads(b, see);
     }
     void check(const char* op, const extents_of_scores& s) const {
         detail::check_policy(a, op, s);

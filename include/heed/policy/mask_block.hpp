@@ -107,6 +107,9 @@ struct block_list {
         for (index_t k : list(row.h, query.of(row.row))) sum += (range{key.first(k), past(k)} & range{0, keys}).size();
         return sum;
     }
+    void reads(const view_visitor& see) const {
+        for (const auto& part : {query.edges, key.edges, starts, blocks}) see(part, "block_list");
+    }
     void check(const char* op, const extents_of_scores& s) const {
         query.check(op, "query", s.N);
         key.check(op, "key", s.M);

@@ -105,6 +105,7 @@ struct earlier {
         w.i -= back;
         return mask.keys(w);
     }
+    void reads(const view_visitor& see) const { detail::visit_reads(mask, see); }
     void check(const char* op, const extents_of_scores& s) const { detail::check_policy(mask, op, s); }
 };
 
@@ -153,6 +154,7 @@ struct global_tokens {
     constexpr index_t count(const where& row, index_t keys) const {
         return holds({row.i, row.i + 1}) ? keys : before(keys) - before(0);
     }
+    void reads(const view_visitor& see) const { see(tokens, "global_tokens"); }
     void check(const char* op) const {
         for (std::size_t x = 1; x < tokens.size(); ++x)
             require_argument(tokens[x - 1] < tokens[x], op, "global_tokens: position ", tokens[x], " stands after ",

@@ -65,6 +65,10 @@ struct document {
         }
         return out;
     }
+    void reads(const view_visitor& see) const {
+        see(offsets, "document");
+        detail::visit_reads(inner, see);
+    }
     void check(const char* op, const extents_of_scores& s) const {
         require_argument(!offsets.empty() && offsets.front() >= 0, op, "document: offsets start with the first token");
         for (std::size_t d = 1; d < offsets.size(); ++d)
@@ -106,6 +110,7 @@ struct lengths {
     std::span<const index_t> valid;
     constexpr explicit lengths(std::span<const index_t> keys_of_batch) : valid(keys_of_batch) {}
     constexpr range keys(const where& w) const { return {0, valid[static_cast<std::size_t>(w.b)]}; }
+    void reads(const view_visitor& see) const { see(valid, "lengths"); }
     void check(const char* op, const extents_of_scores& s) const {
         require_shape(static_cast<index_t>(valid.size()) == s.B, op, "lengths holds ", valid.size(),
                       " counts, q has batch ", s.B);
@@ -123,6 +128,7 @@ struct queries_where {
         const bool inside = 0 <= w.i && w.i < static_cast<index_t>(marks.size());
         return {0, inside && marks[static_cast<std::size_t>(w.i)] ? no_key : 0};
     }
+    void reads(const view_visitor& see) const { see(marks, "queries_where"); }
 };
 
 /// Keys that are marked (non-zero) in marks (b, h, j), for every row; or, by `marked` false, those that are not. Axes b
@@ -153,6 +159,7 @@ struct keys_where {
         for (int c = 0; c < n; ++c) out.key[c] = seen(r.b, r.h, j + c) ? all : std::uint16_t(0);
         return out;
     }
+    void reads(const view_visitor& see) const { see(marks, "keys_where"); }
     void check(const char* op, const extents_of_scores& s) const {
         detail::check_broadcast(marks, {s.B, s.H, held()}, op, "keys_where");
     }
@@ -201,6 +208,7 @@ struct lifetime {
                 detail::span_bits(j - r.first, std::min(r.last - 1, end[j * last.strides[2]]) - r.first + 1, 16));
         return out;
     }
+    void reads(const view_visitor& see) const { see(last, "lifetime"); }
     void check(const char* op, const extents_of_scores& s) const {
         require_shape(last.shape[0] == 1 || last.shape[0] == s.B, op, "lifetime has batch ", last.shape[0], ", q has ",
                       s.B);

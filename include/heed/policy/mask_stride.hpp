@@ -58,6 +58,7 @@ struct dilated {
         return k.empty() ? 0
                          : detail::floor_div(k.last - 1 - row.i, delta) - detail::floor_div(k.first - 1 - row.i, delta);
     }
+    void reads(const view_visitor& see) const { see(per_head, "dilated"); }
     void check(const char* op, const extents_of_scores& s) const {
         require_argument(dilation >= 1, op, "dilated has dilation ", dilation, ", the least is 1");
         require_shape(per_head.empty() || static_cast<index_t>(per_head.size()) == s.H, op, "dilated holds ",

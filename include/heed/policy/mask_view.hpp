@@ -63,6 +63,7 @@ struct tensor_mask {
         }
         return out.lanes();
     }
+    void reads(const view_visitor& see) const { see(table, Derived::name); }
     void check(const char* op, const extents_of_scores& s) const {
         // The key axis may be shorter than the keys, not longer.
         const index_t keys = std::min(table.shape[3], s.M);

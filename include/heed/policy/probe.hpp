@@ -1,9 +1,11 @@
 // Probes: what is recorded of the logits and weights, without changing a bit of the output.
 //
-// A probe tells with flags what it wants (see below); what it does not want is not computed. lse is known when a row
+// A probe tells with flags what it wants (see below), and with wants(b, h, rows), where it has that, of which rows; what it
+// does not want is not computed. lse is known when a row
 // is finished; everything else is observed in a second walk over the visible keys, once the row's lse is known.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <span>
 #include <vector>
@@ -43,6 +45,7 @@ struct numbers_probe {
     view<T, 3> out;
     const char* name;
 
+    void writes(const view_visitor& see) const { see(out, name); }
     void check(const char* op, const extents_of_scores& s) const {
         const index_t last = PerKey ? s.M : s.N;
         require_shape(out.shape == extents<3>{s.B, s.H, last}, op, name, " has shape (", out.shape[0], ", ",
@@ -121,6 +124,10 @@ struct top_keys {
     view<index_t, 4> keys;
     view<T, 4> logit;
     top_keys(view<index_t, 4> k, view<T, 4> x) : keys(k), logit(x) {}
+    void writes(const view_visitor& see) const {
+        see(keys, "top_keys (keys)");
+        see(logit, "top_keys (logits)");
+    }
     void check(const char* op, const extents_of_scores& s) const {
         require_shape(keys.shape[0] == s.B && keys.shape[1] == s.H && keys.shape[2] == s.N, op,
                       "top_keys has rows (", keys.shape[0], ", ", keys.shape[1], ", ", keys.shape[2],
@@ -165,6 +172,8 @@ struct logits {
     stage at;
     std::span<const index_t> chosen;
     logits(view<T, 4> v, stage s, std::span<const index_t> rows = {}) : out(v), at(s), chosen(rows) {}
+    void reads(const view_visitor& see) const { see(chosen, "logits (rows)"); }
+    void writes(const view_visitor& see) const { see(out, "logits"); }
     void check(const char* op, const extents_of_scores& s) const {
         const index_t n = chosen.empty() ? s.N : static_cast<index_t>(chosen.size());
         require_shape(out.shape == extents<4>{s.B, s.H, n, s.M}, op, "logits has shape (", out.shape[0], ", ",
@@ -174,6 +183,9 @@ struct logits {
             require_argument(row >= 0 && row < s.N, op, "logits: row ", row, " is not below ", s.N);
     }
     void start(index_t, index_t, index_t) const {}
+    bool wants(index_t, index_t, range rows) const {
+        return chosen.empty() || std::any_of(chosen.begin(), chosen.end(), [&](index_t n) { return rows.contains(n); });
+    }
     template <class X>
     void observe(const observed<X>& o) const {
         const X* x = o.at(at);

@@ -8,25 +8,32 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Weight each key receives, (b, h, m), with a factor for each query row (N).
+/// Weight each key receives, (b, h, m), with a factor for each query row (N). Rows of factor 0 are not looked at, so what
+/// they hold, NaN too, does not count.
 template <class T>
 struct weighted_mass : detail::numbers_probe<T, true> {
     static constexpr bool observes_keys = true;
     std::span<const double> weights;
     weighted_mass(view<T, 3> v, std::span<const double> of_rows)
         : detail::numbers_probe<T, true>{v, "weighted_mass"}, weights(of_rows) {}
+    void reads(const view_visitor& see) const { see(weights, "weighted_mass (weights)"); }
     void check(const char* op, const extents_of_scores& s) const {
         detail::numbers_probe<T, true>::check(op, s);
         require_shape(static_cast<index_t>(weights.size()) == s.N, op, "weighted_mass holds ", weights.size(),
                       " weights, q has ", s.N, " rows");
     }
     void start_key(index_t b, index_t h, index_t key) const { this->out(b, h, key) = T(0); }
+    bool wants(index_t, index_t, range rows) const {
+        const auto first = weights.begin() + rows.first;
+        return std::any_of(first, first + rows.size(), [](double w) { return w != 0; });
+    }
     template <class X>
     void observe(const observed<X>& o) const {
         for (int c = 0; c < o.keys; ++c) {
             X sum = 0;
             for (int r = 0; r < o.rows; ++r)
-                sum += static_cast<X>(weights[static_cast<std::size_t>(o.row + r)]) * o.probability[c * o.stride + r];
+                if (const auto w = static_cast<X>(weights[static_cast<std::size_t>(o.row + r)]); w != 0)
+                    sum += w * o.probability[c * o.stride + r];
             this->out(o.b, o.h, o.key + c) += static_cast<T>(sum);
         }
     }

@@ -19,19 +19,13 @@ struct relation_mass {
 
     relation_mass(view<T, 4> masses, view<Id, 3> id_of_pair) : out(masses), ids(detail::broadcasting(id_of_pair)) {}
 
+    void reads(const view_visitor& see) const { see(ids, "relation_mass (ids)"); }
+    void writes(const view_visitor& see) const { see(out, "relation_mass"); }
     void check(const char* op, const extents_of_scores& s) const {
         require_shape(out.shape[0] == s.B && out.shape[1] == s.H && out.shape[2] == s.N, op,
                       "relation_mass has rows (", out.shape[0], ", ", out.shape[1], ", ", out.shape[2],
                       "), the rows are (", s.B, ", ", s.H, ", ", s.N, ")");
-        const extents<3> pairs{s.B, s.N, s.M};
-        for (std::size_t a = 0; a < 3; ++a)
-            require_shape(ids.shape[a] == 1 || ids.shape[a] == pairs[a], op, "relation_mass: the ids have extent ",
-                          ids.shape[a], " on axis ", a, ", the logits have ", pairs[a]);
-        for (index_t b = 0; b < ids.shape[0]; ++b)
-            for (index_t n = 0; n < ids.shape[1]; ++n)
-                for (index_t j = 0; j < ids.shape[2]; ++j)
-                    require_argument(0 <= id(b, n, j) && id(b, n, j) < out.shape[3], op, "relation_mass: id ",
-                                     id(b, n, j), " of ", out.shape[3]);
+        detail::check_ids(ids, out.shape[3], op, "relation_mass", s);
     }
     void start(index_t b, index_t h, index_t row) const {
         for (index_t p = 0; p < out.shape[3]; ++p) out(b, h, row, p) = T(-0.0f);

@@ -5,15 +5,38 @@
 #pragma once
 
 #include <concepts>
+#include <span>
 #include <tuple>
 #include <type_traits>
 
 #include "../core/error.hpp"
 #include "../core/range.hpp"
 #include "../core/roles.hpp"
+#include "../core/view.hpp"
 #include "../simd/math.hpp"
 
 namespace heed::inline HEED_ABI {
+
+/// Is shown the views a policy refers to, each with its name. A policy has members reads(see) and writes(see) that call it
+/// for the memory it reads and for what it records, so that no output overlaps any of them unnoticed.
+class view_visitor {
+public:
+    template <class F>
+    view_visitor(const F& f) noexcept
+        : object_(&f), call_([](const void* object, const any_view& v, const char* name) {
+              (*static_cast<const F*>(object))(v, name);
+          }) {}
+
+    void operator()(const any_view& v, const char* name) const { call_(object_, v, name); }
+    template <class T>
+    void operator()(std::span<T> values, const char* name) const {
+        call_(object_, view<T, 1>{values.data(), {static_cast<index_t>(values.size())}, {1}}, name);
+    }
+
+private:
+    const void* object_;
+    void (*call_)(const void*, const any_view&, const char*);
+};
 
 /// The extents of the logits a mask or score is about to meet.
 struct extents_of_scores {
@@ -167,6 +190,16 @@ void check_policy(const P& policy, const char* op, const extents_of_scores& s) {
         policy.check(op, s);
     else if constexpr (requires { policy.check(op); })
         policy.check(op);
+}
+
+/// Shows the views a policy reads, or writes, where it has any.
+template <class P>
+void visit_reads(const P& policy, const view_visitor& see) {
+    if constexpr (requires { policy.reads(see); }) policy.reads(see);
+}
+template <class P>
+void visit_writes(const P& policy, const view_visitor& see) {
+    if constexpr (requires { policy.writes(see); }) policy.writes(see);
 }
 
 /// Maps the logits of K neighbouring keys, the first of them w.j. A policy that reads a tensor along the keys says how by

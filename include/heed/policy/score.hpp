@@ -5,6 +5,8 @@
 // not 1. What reads tables stands in score_bias.hpp, score_distance.hpp, score_gate.hpp.
 #pragma once
 
+#include <limits>
+
 #include "roles.hpp"
 
 namespace heed::inline HEED_ABI {
@@ -55,6 +57,10 @@ struct pipe {
         detail::along_keys(first, x, w);
         detail::along_keys(second, x, w);
     }
+    void reads(const view_visitor& see) const {
+        detail::visit_reads(first, see);
+        detail::visit_reads(second, see);
+    }
     void check(const char* op, const extents_of_scores& s) const {
         detail::check_policy(first, op, s);
         detail::check_policy(second, op, s);
@@ -79,6 +85,7 @@ struct scaled {
     HEED_INLINE void along_keys(P (&x)[K], const where& w) const {
         detail::along_keys(score, x, w);
     }
+    void reads(const view_visitor& see) const { detail::visit_reads(score, see); }
     void check(const char* op, const extents_of_scores& s) const { detail::check_policy(score, op, s); }
 };
 
@@ -122,7 +129,9 @@ struct softcap {
         return X(1) - t * t;
     }
     void check(const char* op) const {
-        require_argument(cap > 0, op, "softcap is ", cap, ", must be above 0");
+        using range_of_float = std::numeric_limits<float>;  // beyond it the cap or its inverse is 0 or inf
+        require_argument(range_of_float::min() <= cap && cap <= range_of_float::max(), op, "softcap is ", cap,
+                         ", must be above 0 and finite");
     }
 };
 
@@ -157,6 +166,7 @@ struct affinity {
     HEED_INLINE X slope(X, const where&) const {
         return X(0);
     }
+    void reads(const view_visitor& see) const { detail::visit_reads(f, see); }
     void check(const char* op, const extents_of_scores& s) const { detail::check_policy(f, op, s); }
 };
 

@@ -26,6 +26,7 @@ struct bias {
     HEED_INLINE void along_keys(X (&x)[K], const where& w) const {
         detail::add_along_keys(x, table, w);
     }
+    void reads(const view_visitor& see) const { see(table, "bias"); }
     void check(const char* op, const extents_of_scores& s) const {
         detail::check_broadcast(table, {s.B, s.H, s.N, s.M}, op, "bias");
     }
@@ -57,19 +58,13 @@ struct relation {
         });
         return x + bias * X(factor);
     }
+    void reads(const view_visitor& see) const {
+        see(table, "relation's table");
+        see(ids, "relation's ids");
+    }
     void check(const char* op, const extents_of_scores& s) const {
         detail::check_broadcast(table, {s.B, s.H, s.N, table.shape[3]}, op, "relation's table");
-        for (std::size_t a = 0; a < 3; ++a) {
-            const index_t want[] = {s.B, s.N, s.M};
-            require_shape(ids.shape[a] == 1 || ids.shape[a] == want[a], op, "relation's ids have extent ", ids.shape[a],
-                          " on axis ", a, ", the logits have ", want[a]);
-        }
-        for (index_t b = 0; b < ids.shape[0]; ++b)
-            for (index_t n = 0; n < ids.shape[1]; ++n)
-                for (index_t j = 0; j < ids.shape[2]; ++j) {
-                    const auto id = static_cast<index_t>(ids(b, n, j));
-                    require_argument(0 <= id && id < table.shape[3], op, "relation: id ", id, " of ", table.shape[3]);
-                }
+        detail::check_ids(ids, table.shape[3], op, "relation", s);
     }
 };
 

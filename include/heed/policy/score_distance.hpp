@@ -30,6 +30,7 @@ struct alibi {
     HEED_INLINE X operator()(X x, const where& w) const {
         return x - X(slopes[static_cast<std::size_t>(w.h)]) * abs(w.gap(x));
     }
+    void reads(const view_visitor& see) const { see(slopes, "alibi"); }
     void check(const char* op, const extents_of_scores& s) const { detail::check_heads(slopes, op, "alibi", s); }
 };
 
@@ -70,6 +71,7 @@ struct relative {
                    return of_head[entry * table.strides[1]];
                });
     }
+    void reads(const view_visitor& see) const { see(table, "relative"); }
     void check(const char* op, const extents_of_scores& s) const {
         require_shape(table.shape[0] == 1 || table.shape[0] == s.H, op, "relative has ", table.shape[0],
                       " heads, q has ", s.H);
@@ -145,6 +147,11 @@ struct prior {
         const double mu = location.empty() ? 0.0 : 2 * std::sinh(double(location[h]));
         const X distance = abs(w.gap(x) + X(mu)) + X(eps);
         return x - exp(min(X(shape[h]) * log(distance) + X(log_scale[h]), X(most)));
+    }
+    void reads(const view_visitor& see) const {
+        see(log_scale, "prior (log_scale)");
+        see(shape, "prior (shape)");
+        see(location, "prior (location)");
     }
     void check(const char* op, const extents_of_scores& s) const {
         detail::check_heads(log_scale, op, "prior (log_scale)", s);

@@ -21,6 +21,7 @@ struct head_scale {
     HEED_INLINE X slope(X, const where& w) const {
         return X(factors[static_cast<std::size_t>(w.h)]);
     }
+    void reads(const view_visitor& see) const { see(factors, "head_scale"); }
     void check(const char* op, const extents_of_scores& s) const { detail::check_heads(factors, op, "head_scale", s); }
 };
 
@@ -40,6 +41,7 @@ struct rows_scale {
         if (w.lanes == lane_axis::keys) return X(static_cast<detail::scalar_of_t<X>>(of_head[w.row * factors.strides[2]]));
         return detail::gather(x, of_head, w.row, factors.shape[2], factors.strides[2]);
     }
+    void reads(const view_visitor& see) const { see(factors, "rows_scale"); }
     void check(const char* op, const extents_of_scores& s) const {
         detail::check_broadcast(factors, {s.B, s.H, s.N}, op, "rows_scale");
     }
@@ -84,6 +86,10 @@ struct forget {
                    const auto j = static_cast<index_t>(detail::inside(one.j, keys.shape[2]));
                    return of_rows[n * rows.strides[2]] - of_keys[j * keys.strides[2]];
                });
+    }
+    void reads(const view_visitor& see) const {
+        see(rows, "forget");
+        see(keys, "forget");
     }
     void check(const char* op, const extents_of_scores& s) const {
         detail::check_broadcast(keys, {s.B, s.H, keys.shape[2]}, op, "forget");

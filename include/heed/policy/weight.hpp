@@ -7,6 +7,7 @@
 //   linear           p = x                                   likewise: the product of the logits and the values
 #pragma once
 
+#include <cmath>
 #include <span>
 
 #include "roles.hpp"
@@ -25,6 +26,7 @@ struct sink {
     static constexpr bool normalised = true;
     std::span<const float> logits;  // H values
     explicit sink(std::span<const float> per_head) : logits(per_head) {}
+    void reads(const view_visitor& see) const { see(logits, "sink"); }
     void check(const char* op, const extents_of_scores& s) const {
         require_shape(static_cast<index_t>(logits.size()) == s.H, op, "sink holds ", logits.size(), " logits, q has ",
                       s.H, " heads");
@@ -53,11 +55,16 @@ struct linear {
 struct laplace {
     using role = roles::weight;
     static constexpr bool normalised = false;
-    float mean = 0.707107f;       // sqrt(1/2)
-    float deviation = 0.282095f;  // sqrt(1 / (4 pi))
+    double mean = 0.707107;       // sqrt(1/2), to the digits of the paper's code
+    double deviation = 0.282095;  // sqrt(1 / (4 pi))
     template <class X>
     HEED_INLINE X operator()(X x) const {
-        return X(0.5f) * (X(1) + erf((x - X(mean)) * X(0.70710678f / deviation)));
+        return X(0.5f) * (X(1) + erf((x - X(mean)) * X(0.70710678118654752 / deviation)));
+    }
+    void check(const char* op) const {
+        require_argument(std::isfinite(mean), op, "laplace has mean ", mean, ", must be finite");
+        require_argument(deviation > 0 && std::isfinite(deviation), op, "laplace has deviation ", deviation,
+                         ", must be above 0 and finite");
     }
 };
 

@@ -1,6 +1,7 @@
 // Across the lanes of packs: transposing L x L tiles, K columns of L rows, and the sums of L packs, L their lanes.
 #pragma once
 
+#include "../core/half.hpp"
 #include "pack.hpp"
 
 namespace heed::inline HEED_ABI {
@@ -86,18 +87,27 @@ HEED_INLINE P load_repeated(const typename P::value_type* p) {
     }
 }
 
-/// x[k] lane r = p[r * row_stride + k]: K neighbours of each of L rows.
-template <int K, class T, class A>
-HEED_INLINE void load_columns(const T* p, index_t row_stride, pack<T, A> (&x)[K]) {
+/// x[k] lane r = p[r * row_stride + k]: K neighbours of each of L rows, of any storage type.
+template <int K, storage S, class T, class A>
+HEED_INLINE void load_columns(const S* p, index_t row_stride, pack<T, A> (&x)[K]) {
     using P = pack<T, A>;
     constexpr int L = lanes<T, A>;
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
-    if constexpr (has_avx512<A> && sizeof(T) == 4 && K == 8) {
+    if constexpr (has_avx512<A> && sizeof(T) == 4 && K == 8 && sizeof(S) <= 4) {
         // Rows r and r + 8 share a register; 8 x 8 is then transposed in both halves at once.
         __m512 a[8], b[8];
         unroll<8>([&](auto r) HEED_INLINE_LAMBDA {
-            const __m256 low = _mm256_loadu_ps(p + r * row_stride), high = _mm256_loadu_ps(p + (r + 8) * row_stride);
-            a[r] = _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
+            const S *low = p + r * row_stride, *high = p + (r + 8) * row_stride;
+            if constexpr (std::is_same_v<S, float>) {
+                a[r] = _mm512_insertf32x8(_mm512_castps256_ps512(_mm256_loadu_ps(low)), _mm256_loadu_ps(high), 1);
+            } else {
+                const auto eight = [](const S* at) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(at)); };
+                const __m256i x2 = _mm256_inserti128_si256(_mm256_castsi128_si256(eight(low)), eight(high), 1);
+                if constexpr (std::is_same_v<S, bf16>)
+                    a[r] = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x2), 16));
+                else
+                    a[r] = _mm512_cvtph_ps(x2);
+            }
         });
         unroll<4>([&](auto i) HEED_INLINE_LAMBDA {  // pairs of rows: 2 x 2
             b[2 * i] = _mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]);
@@ -122,7 +132,7 @@ HEED_INLINE void load_columns(const T* p, index_t row_stride, pack<T, A> (&x)[K]
 #endif
     alignas(64) T at[K][L];
     for (int r = 0; r < L; ++r)
-        for (int k = 0; k < K; ++k) at[k][r] = p[r * row_stride + k];
+        for (int k = 0; k < K; ++k) at[k][r] = static_cast<T>(p[r * row_stride + k]);
     for (int k = 0; k < K; ++k) x[k] = load_aligned<P>(at[k]);
 }
 
