@@ -88,8 +88,8 @@ endif()
 heed_house_test(odr heed_odr)
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-    heed_house_test(abi_names ${CMAKE_COMMAND} -D compiler=${CMAKE_CXX_COMPILER} -D include=${PROJECT_SOURCE_DIR}/include
-                    -D work=${out}/abi -P ${CMAKE_CURRENT_SOURCE_DIR}/abi_names.cmake)
+    heed_house_test(abi_names ${CMAKE_COMMAND} -D compiler=${CMAKE_CXX_COMPILER}
+                    -D include=${PROJECT_SOURCE_DIR}/include -D work=${out}/abi -P ${CMAKE_CURRENT_SOURCE_DIR}/abi_names.cmake)
 endif()
 
 # The two ways to use heed from another project.

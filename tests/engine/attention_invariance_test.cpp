@@ -114,7 +114,9 @@ void check_head_map() {
             const auto q = normal<T>({B, H, N, D}, 1), k = normal<T>({B, G, M, D}, 2), v = normal<T>({B, G, M, E}, 3);
             const auto repeated = [&](const tensor<T>& x) {
                 tensor<T> each({B, H, x.shape()[2], x.shape()[3]});
-                each.each([&](index_t b, index_t h, index_t m, index_t d) { each(b, h, m, d) = x(b, h / (H / G), m, d); });
+                each.each([&](index_t b, index_t h, index_t m, index_t d) {
+                    each(b, h, m, d) = x(b, h / (H / G), m, d);
+                });
                 return each;
             };
             EXPECT_TRUE(same_values(attend(q, k, v, causal{}), attend(q, repeated(k), repeated(v), causal{})));

@@ -22,8 +22,8 @@ struct scene : operands<float> {
           all({B, H, rows_, keys_}), table(normal<float>({B, H, rows_, keys_}, 9)), best_logits({B, H, rows_, top}) {}
 
     view<index_t, 4> best_keys() { return dense(best.data(), {B, H, rows_, top}); }
-    /// The arguments are refused with these words. attention_scratch checks them as attention does, and is compiled in no
-    /// time.
+    /// The arguments are refused with these words. attention_scratch checks them as attention does, and compiles no
+    /// kernel.
     template <class... P>
     void refuses_with(const std::string& words, const P&... policies) {
         refuses<shape_error>([&] { attention_scratch(q, k, v, o, policies...); }, "attention_scratch: " + words);

@@ -85,7 +85,8 @@ TEST(probes_rows, rows_of_weight_zero_do_not_count_whatever_they_hold) {
 
 // Whatever the sizes, few rows too; under sanitizers the memory of the records is no larger than they are.
 TEST(probes_rows, other_probes_of_the_call_still_meet_all_rows) {
-    for (const auto& [n, m] : {std::pair<index_t, index_t>{500, 700}, {97, 131}, {49, 49}, {9, 257}, {3, 129}, {1, 7}, {1, 1}}) {
+    using sizes = std::pair<index_t, index_t>;
+    for (const auto& [n, m] : {sizes{500, 700}, {97, 131}, {49, 49}, {9, 257}, {3, 129}, {1, 7}, {1, 1}}) {
         SCOPED_TRACE(testing::Message() << n << " rows, " << m << " keys");
         scene x(n, m);
         const std::vector<index_t> rows{n / 2};

@@ -14,13 +14,13 @@ namespace {
 struct any_weight {
     using role = roles::weight;
     static constexpr bool normalised = false;
-    enum class kind { relu_squared, laplace, linear } of = kind::linear;
+    enum kind { squares, laplacian, itself } of = itself;
     template <class X>
     X operator()(X x) const {
-        return of == kind::relu_squared ? relu_squared{}(x) : of == kind::laplace ? laplace{}(x) : linear{}(x);
+        return of == squares ? relu_squared{}(x) : of == laplacian ? laplace{}(x) : linear{}(x);
     }
 };
-constexpr any_weight every_weight[] = {{any_weight::kind::relu_squared}, {any_weight::kind::laplace}, {any_weight::kind::linear}};
+constexpr any_weight every_weight[] = {{any_weight::squares}, {any_weight::laplacian}, {any_weight::itself}};
 
 template <class S>
 class split_weights : public testing::Test {};
@@ -56,8 +56,9 @@ TYPED_TEST(split_weights, follow_the_definition_and_threads_change_no_bit) {
     for (const any_weight& weight : every_weight)
         for (const auto& [N, M] : {std::pair<index_t, index_t>{1, 513}, {2, 1500}, {1, 2049}, {3, 4100}, {2, 40}}) {
             const scene<TypeParam> x(N, M);
-            for (const any_mask& mask : {any_mask(causal{}), any_mask(causal{} & (window{700} | first{3})), any_mask(nothing{})}) {
-                SCOPED_TRACE(testing::Message() << int(weight.of) << " N" << N << " M" << M);
+            const any_mask masks[] = {causal{}, causal{} & (window{700} | first{3}), nothing{}};
+            for (const any_mask& mask : masks) {
+                SCOPED_TRACE(testing::Message() << weight.of << " N" << N << " M" << M);
                 const auto o = x.attend(weight, mask, one);
                 EXPECT_TRUE(x.attended(o, weight, mask));
                 EXPECT_TRUE(same_values(x.attend(weight, mask, two), o));

@@ -59,7 +59,8 @@ TEST(score_attention, every_score) {
 
 TEST(score_attention, a_bias_of_bf16) {
     for (const auto& [rows, keys] : {std::pair<index_t, index_t>{1, 37}, {9, 8}, {17, 24}, {50, 133}}) {
-        const auto q = normal<float>({2, 2, rows, 5}, 1), k = normal<float>({2, 1, keys, 5}, 2), v = normal<float>({2, 1, keys, 3}, 3);
+        const auto q = normal<float>({2, 2, rows, 5}, 1), k = normal<float>({2, 1, keys, 5}, 2);
+        const auto v = normal<float>({2, 1, keys, 3}, 3);
         const auto table = normal<bf16>({1, 2, rows, keys}, 4, 2, layout::padded());
         tensor<float> o({2, 2, rows, 3});
         attention(q, k, v, o, bias(table.v()));

@@ -36,7 +36,8 @@ void check_lanes(const layout& l) {
                 if (one.row >= rows_held || one.j + c >= keys_held) continue;
                 T at[P::size];
                 store(at, x[c]);
-                ASSERT_EQ(at[lane], T(0.5) + static_cast<T>(held(0, one.h, one.row, one.j + c))) << one.row << ", " << one.j + c;
+                ASSERT_EQ(at[lane], T(0.5) + static_cast<T>(held(0, one.h, one.row, one.j + c)))
+                    << one.row << ", " << one.j + c;
             }
     };
     for (index_t h = 0; h < 2; ++h)

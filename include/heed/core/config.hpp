@@ -1,8 +1,8 @@
 // Version, ABI namespace and the few macros of heed.
 //
 // HEED_ABI names the inline namespace of every entity: version plus instruction set, so that two translation units
-// compiled with different -m flags never share one definition (no ODR trap). Every macro of an instruction set that code
-// here branches on is part of the name.
+// compiled with different -m flags never share one definition (no ODR trap). Every macro of an instruction set that
+// code here branches on is part of the name.
 #pragma once
 
 #include <cstddef>

@@ -172,8 +172,8 @@ inline std::array<const std::byte*, 2> footprint(const any_view& v) {
     return {v.data + lo * v.element, v.data + (hi + 1) * v.element};
 }
 
-/// Whether the address ranges of two views meet and their strides do not keep them apart, as they do with the members of
-/// an array of structs (a superset of true aliasing).
+/// Whether the address ranges of two views meet and their strides do not keep them apart, as they do with the members
+/// of an array of structs (a superset of true aliasing).
 inline bool overlap(const any_view& a, const any_view& b) {
     const auto x = footprint(a), y = footprint(b);
     if (!x[0] || !y[0] || x[0] >= y[1] || y[0] >= x[1]) return false;

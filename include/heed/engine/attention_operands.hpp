@@ -3,6 +3,7 @@
 
 #include <span>
 
+#include "../policy/roles.hpp"
 #include "../policy/source.hpp"
 #include "../simd/micro.hpp"
 
@@ -26,7 +27,7 @@ const index_t* positions_of(const S& s, index_t b, index_t g) {
 }
 
 /// Throws unless every output has elements of its own: they overlap no input and no other output, and no stride is 0.
-/// Both call what they are given for each view: the check costs a call little code, whatever its policies are.
+/// `inputs` and `outputs` call the view_visitor they are given for each view.
 template <class Inputs, class Outputs>
 void check_memory(const char* op, const Inputs& inputs, const Outputs& outputs) {
     index_t count = 0;

@@ -1,8 +1,8 @@
 // Probes: what is recorded of the logits and weights, without changing a bit of the output.
 //
-// A probe tells with flags what it wants (see below), and with wants(b, h, rows), where it has that, of which rows; what it
-// does not want is not computed. lse is known when a row
-// is finished; everything else is observed in a second walk over the visible keys, once the row's lse is known.
+// A probe tells with flags what it wants (see below), and with wants(b, h, rows), where it has that, of which rows; what
+// it does not want is not computed. lse is known when a row is finished; everything else is observed in a second walk
+// over the visible keys, once the row's lse is known.
 #pragma once
 
 #include <algorithm>

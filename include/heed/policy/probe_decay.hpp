@@ -8,8 +8,8 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Weight each key receives, (b, h, m), with a factor for each query row (N). Rows of factor 0 are not looked at, so what
-/// they hold, NaN too, does not count.
+/// Weight each key receives, (b, h, m), with a factor for each query row (N). Rows of factor 0 are not looked at, so
+/// what they hold, NaN too, does not count.
 template <class T>
 struct weighted_mass : detail::numbers_probe<T, true> {
     static constexpr bool observes_keys = true;

@@ -17,8 +17,8 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Is shown the views a policy refers to, each with its name. A policy has members reads(see) and writes(see) that call it
-/// for the memory it reads and for what it records, so that no output overlaps any of them unnoticed.
+/// Is shown the views a policy refers to, each with its name. A policy has members reads(see) and writes(see) that call
+/// it for the memory it reads and for what it records, so that no output overlaps any of them unnoticed.
 class view_visitor {
 public:
     template <class F>
