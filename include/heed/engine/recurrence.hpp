@@ -153,7 +153,10 @@ void with_recurrence(const char* op, const view<Q>& q, const view<K>& k, const v
                   "heed: a bonus goes with additive updates only");
     using Call = recurrence_call<A, T, Loader, O, std::remove_const_t<decltype(normaliser)>,
                                  std::remove_const_t<decltype(order)>, std::remove_const_t<decltype(sequences)>>;
-    static_assert(Loader::read != read_kind::bonus || Call::causal, "heed: a bonus goes with causal order only");
+    static_assert(Loader::read == read_kind::after || Call::causal,
+                  "heed: a bonus and reads before the token go with causal orders only");
+    static_assert(Loader::update == update_kind::additive || Loader::decay != decay_kind::complex,
+                  "heed: a complex decay goes with additive updates only");
     static_assert(!Call::normalised || (Loader::decay != decay_kind::complex && Loader::decay != decay_kind::columns),
                   "heed: no normaliser goes with a complex decay or one of value channels");
     static_assert(!Call::normalised || Loader::update == update_kind::additive,
