@@ -2,6 +2,7 @@
 // Undoing tokens: the state is that of the tokens that remain, stepped one by one, to the bit. And a state written
 // without being read, and read without being written.
 #include <heed/engine/rollback.hpp>
+#include <heed/policy/feature_gate.hpp>
 
 #include "recurs.hpp"
 #include "refuses.hpp"
@@ -98,6 +99,31 @@ TEST(rollback, keeps_rows_of_gates) {
         y,
         [&](range r, const auto& f) {
             f(householder{cut(numbers(y.beta), {2 * r.first, 2 * r.last}), 2}, value_decay{cut(y.column.v(), r)});
+        },
+        sizes.D, 2);
+}
+
+TEST(rollback, keeps_what_feature_maps_know_of_tokens) {
+    const recurrence_data<float> x(sizes);
+    const auto gate = uniform<float>({2, 2, 12, 1}, 20, -2, 0), weight = uniform<float>({2, 4, 12, 1}, 21, -1, 2);
+    const auto gates = [&](range r) { return cut(numbers(gate), r); };
+    undoes(x, [&](range r, const auto& f) { f(gated_features{elu_plus_one{}, gates(r)}, sum_of_keys{}); });
+    undoes(x, [&](range r, const auto& f) { f(weighted_update{cut(numbers(weight), r)}, x.head_gate()); });
+    undoes(
+        x, [&](range r, const auto& f) { f(cosformer_features(12, r.first), sum_of_keys{}); }, 2 * sizes.D);
+    undoes(
+        x,
+        [&](range r, const auto& f) {
+            f(gated_features{cosformer_features(12, r.first), gates(r)}, token_decay{cut(numbers(x.token), r)});
+        },
+        2 * sizes.D);
+    auto two = sizes;
+    two.steps = 2;
+    const recurrence_data<float> y(two);
+    undoes(
+        y,
+        [&](range r, const auto& f) {
+            f(gated_features{relu_features{}, gates(r)}, householder{cut(numbers(y.beta), {2 * r.first, 2 * r.last}), 2});
         },
         sizes.D, 2);
 }

@@ -178,6 +178,14 @@ TEST(gsa, refuses_what_does_not_fit_before_it_writes) {
         "value_decay has 3 value channels");
     refuses<argument_error>([&] { gated_slot_attention(carried, x.q, x.k, x.v, o, x.s.v(), x.s.v()); },
                             "the most is 0");
+    const auto in_k = heads(const_cast<float*>(x.k.v().data), {1, 2, 6, 5});
+    refuses<shape_error>([&] { gated_slot_attention(carried, x.q, x.k, x.v, in_k, x.s.v(), x.g.v()); },
+                         "o overlaps q or k in memory");
+    refuses<shape_error>(
+        [&] {
+            gated_slot_attention(carried, x.q, x.k, x.v, o, x.s.v(), heads(o.v().data, {1, 2, 6, 4}));
+        },
+        "o overlaps the decay in memory");
     std::vector<std::byte> few(128);
     arena small{std::span<std::byte>(few)};
     serial pool;

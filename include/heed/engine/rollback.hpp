@@ -54,11 +54,29 @@ private:
 template <class S, std::size_t Rank>
 token_ring(view<const S, Rank>, index_t, index_t) -> token_ring<S, Rank>;
 
-/// The rings of a policy's views.
+/// The positions of the last `capacity` tokens.
+class position_ring {
+public:
+    explicit position_ring(index_t capacity) : at_(static_cast<std::size_t>(capacity)) {}
+    void check(const char*, index_t) const {}
+    void put(index_t slot, index_t first, index_t token) { at_[static_cast<std::size_t>(slot)] = first + token; }
+    index_t at(index_t slot) const { return at_[static_cast<std::size_t>(slot)]; }
+
+private:
+    std::vector<index_t> at_;
+};
+
+template <class S, std::size_t Rank>
+auto ring_of(const view<const S, Rank>& like, index_t capacity, index_t tokens) {
+    return token_ring(like, capacity, tokens);
+}
+inline position_ring ring_of(index_t, index_t capacity, index_t) { return position_ring(capacity); }
+
+/// The rings of a policy's token_views.
 template <class P>
 auto rings_of(const P& policy, index_t capacity, index_t tokens) {
     P copy = policy;
-    return std::apply([&](const auto&... views) { return std::make_tuple(token_ring(views, capacity, tokens)...); },
+    return std::apply([&](const auto&... views) { return std::make_tuple(ring_of(views, capacity, tokens)...); },
                       token_views(copy));
 }
 template <class P>

@@ -113,6 +113,7 @@ struct log_linear_call {
                           " on axis ", axis, ", o has ", o.shape[axis]);
         require_shape(N() == 0 || scales.shape[3] >= levels, op, "there are ", scales.shape[3],
                       " scales a token, token ", last, " has ", levels, " levels");
+        require_shape(!overlap(o, scales), op, "o overlaps the scales in memory");
         require_argument(C >= 1 && std::has_single_bit(static_cast<std::size_t>(C)), op, "blocks of ", C,
                          " tokens, it must be a power of two");
     }
