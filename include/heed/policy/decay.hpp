@@ -161,13 +161,21 @@ struct complex_decay {
     template <class A, class T>
     void load(const token_walk& at, index_t h, index_t heads, T* to, index_t stride) const {
         const index_t m_head = detail::serving(h, heads, magnitude.shape[1]), p_head = detail::serving(h, heads, phase.shape[1]);
-        for (index_t t = 0; t < at.count; ++t, to += 2 * stride)
-            for (index_t d = 0; d < stride; ++d) {
-                const auto m = static_cast<T>(magnitude(at.b, m_head, at[t], std::min(d, magnitude.shape[3] - 1)));
-                const auto p = static_cast<T>(phase(at.b, p_head, at[t], std::min(d, phase.shape[3] - 1)));
-                to[d] = std::exp(m) * std::cos(p);
-                to[stride + d] = std::exp(m) * std::sin(p);
+        const index_t width = std::max(magnitude.shape[3], phase.shape[3]);
+        for (index_t t = 0; t < at.count; ++t, to += 2 * stride) {
+            T kept = 1, cos = 1, sin = 0;  // those of channel 0 stand for all where there are no others
+            for (index_t d = 0; d < width; ++d) {
+                if (d < magnitude.shape[3]) kept = std::exp(static_cast<T>(magnitude(at.b, m_head, at[t], d)));
+                if (d < phase.shape[3]) {
+                    const auto p = static_cast<T>(phase(at.b, p_head, at[t], d));
+                    cos = std::cos(p), sin = std::sin(p);
+                }
+                to[d] = kept * cos;
+                to[stride + d] = kept * sin;
             }
+            std::fill(to + width, to + stride, kept * cos);
+            std::fill(to + stride + width, to + 2 * stride, kept * sin);
+        }
     }
 };
 template <class S>
