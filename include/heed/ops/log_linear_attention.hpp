@@ -278,6 +278,8 @@ void log_linear_attention(log_linear_state<T>& s, const Q& q, const K& k, const 
     using Update = std::remove_const_t<decltype(update)>;
     static_assert(Decay::kind == decay_kind::none || Decay::kind == decay_kind::scalar,
                   "heed: log-linear attention decays by a number a token");
+    static_assert(std::is_same_v<std::remove_const_t<decltype(form)>, chunked>,
+                  "heed: log-linear attention has the form chunked{C} only; a step of decoding is a call of one token");
     static_assert(std::is_same_v<Update, additive_update> || Update::kind == update_kind::delta,
                   "heed: log-linear attention has additive and delta updates");
     const detail::log_linear_call<A, T, q_type, k_type, v_type, o_type, s_type, Decay, Update> call{
