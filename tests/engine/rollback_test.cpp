@@ -123,9 +123,74 @@ TEST(rollback, keeps_what_feature_maps_know_of_tokens) {
     undoes(
         y,
         [&](range r, const auto& f) {
-            f(gated_features{relu_features{}, gates(r)}, householder{cut(numbers(y.beta), {2 * r.first, 2 * r.last}), 2});
+            const householder update(cut(numbers(y.beta), {2 * r.first, 2 * r.last}), 2);
+            f(gated_features{relu_features{}, gates(r)}, update);
         },
         sizes.D, 2);
+}
+
+/// Sequences of a batch keep numbers of their own of the two tokens they are given: each has the state of those it
+/// kept, to the bit. make(data, r, f) calls f with the policies of the tokens r of data.
+template <class Make>
+void undoes_each(const recurrence_data<float>& x, const Make& make) {
+    auto y = x;  // what comes next of each sequence
+    const auto next_of = [&](index_t b, index_t t) {
+        const auto bring = [&](tensor<float>& to, const tensor<float>& from) {
+            to.each([&](index_t c, index_t h, index_t n, index_t d) {
+                if (c == b && n < 2) to(b, h, n, d) = from(b, h, t + n, d);
+            });
+        };
+        bring(y.q, x.q), bring(y.k, x.k), bring(y.v, x.v), bring(y.token, x.token), bring(y.beta, x.beta);
+    };
+    tensor<float> o({2, 4, 2, x.s.E});
+    const auto stepped = [&](range r, const auto& f) {
+        const auto of = [&](auto& t) { return slice(t.v(), 2, r); };
+        make(y, r, [&](const auto&... p) { f(of(y.q), of(y.k), of(y.v), of(o), p...); });
+    };
+    const state<float> fresh(2, 4, x.s.D, x.s.E);
+    std::vector<tensor<float>> after;  // of single steps
+    state<float> one = fresh;
+    for (index_t t = 0; t + 1 < x.s.N; ++t) {
+        after.push_back(values_of(one));
+        next_of(0, t), next_of(1, t);
+        stepped({0, 1}, [&](const auto&... operands) { step(one, operands...); });
+    }
+    const auto run = [&](const std::vector<index_t>& refused) {
+        SCOPED_TRACE(testing::PrintToString(refused));
+        stepped({0, 2}, [&](const auto&, auto k, auto v, auto, const auto&... like) {
+            rollback undo(fresh, 5, k, v, like...);
+            index_t at[] = {0, 0};
+            const auto expect = [&](index_t s, index_t tokens) {
+                const auto of = [&](const tensor<float>& t) { return copied(slice(t.v(), 0, {s, s + 1})); };
+                const auto got = of(values_of(undo.now())), wanted = of(after[static_cast<std::size_t>(tokens)]);
+                const bool replayed = refused[static_cast<std::size_t>(s)] > 0;  // else by two tokens a step
+                EXPECT_TRUE(replayed ? same_values(got, wanted) : all_near(got, wanted, 1e-5));
+            };
+            for (int round = 0; round < 5; ++round) {
+                next_of(0, at[0]), next_of(1, at[1]);
+                stepped({0, 2}, [&](const auto&... operands) { undo.step(operands...); });
+                const index_t before = undo.undoable();
+                undo.undo(refused);
+                EXPECT_EQ(undo.undoable(), before - std::max(refused[0], refused[1]));
+                for (index_t s : {0, 1}) expect(s, at[s] += 2 - refused[static_cast<std::size_t>(s)]);
+            }
+            const index_t rest = undo.undoable();
+            undo.undo(rest);
+            for (index_t s : {0, 1}) expect(s, at[s] - rest);
+        });
+    };
+    for (index_t a = 0; a <= 2; ++a)
+        for (index_t b = 0; b <= 2; ++b) run({a, b});
+}
+
+TEST(rollback, of_each_sequence_by_itself) {
+    const recurrence_data<float> x(sizes);
+    undoes_each(x, [](const auto& y, range r, const auto& f) {
+        f(delta_rule{cut(numbers(y.beta), r)}, token_decay{cut(numbers(y.token), r)});
+    });
+    undoes_each(x, [](const auto& y, range r, const auto& f) {
+        f(gated_features{elu_plus_one{}, cut(numbers(y.token), r)}, sum_of_keys{});
+    });
 }
 
 TEST(rollback, refuses) {
@@ -136,6 +201,9 @@ TEST(rollback, refuses) {
     tensor<float> o({2, 4, 1, 19});
     undo.step(slice(x.q.v(), 2, {0, 1}), k, v, o);
     refuses<argument_error>([&] { undo.undo(2); }, "rollback: 2 tokens are to be undone, 1 can be");
+    const std::vector<index_t> too_many{0, 2}, one{1};
+    refuses<argument_error>([&] { undo.undo(too_many); }, "rollback: 2 tokens are to be undone, 1 can be");
+    refuses<shape_error>([&] { undo.undo(one); }, "rollback: there are 1 numbers of tokens, 2 sequences");
     refuses<argument_error>([&] { rollback bad(s, -1, k, v); }, "-1 tokens are to be kept");
     refuses<shape_error>(
         [&] {
