@@ -43,13 +43,22 @@ TEST(recurrence_memory, of_outputs_is_apart_from_what_policies_read) {
     const std::span<const float> shared(memory.data(), 6), own(learned);
     shares("features", rebased_features<float>{{own, own}, {own, shared}});
     state<float> s(2, 2, 6, 3);
-    refuses<shape_error>([&] { recurrence_scratch(q, k, v, heads(&s.values()(1, 1, 0, 0), {2, 4, 5, 3}), s); },
-                         "o overlaps the state in memory");
-    refuses<shape_error>([&] { recurrence_scratch(q, k, heads(&s.values()(0, 0, 0, 0), {2, 2, 5, 3}), out, s); },
-                         "the state overlaps q, k or v in memory");
+    refuses<shape_error>(
+        [&] {
+            recurrence_scratch(q, k, v, heads(&s.values()(1, 1, 0, 0), {2, 4, 5, 3}), s);
+        },
+        "o overlaps the state in memory");
+    refuses<shape_error>(
+        [&] {
+            recurrence_scratch(q, k, heads(&s.values()(0, 0, 0, 0), {2, 2, 5, 3}), out, s);
+        },
+        "the state overlaps q, k or v in memory");
     recurrence_scratch(q, k, v, o, value_decay{heads(memory.data() + 120, {2, 2, 5, 3})});
-    refuses<shape_error>([&] { recurrence(q, k, v, out, delta_rule{dense(&out(1, 1, 0, 0), {2, 2, 5})}); },
-                         "recurrence: o overlaps the update in memory");
+    refuses<shape_error>(
+        [&] {
+            recurrence(q, k, v, out, delta_rule{dense(&out(1, 1, 0, 0), {2, 2, 5})});
+        },
+        "recurrence: o overlaps the update in memory");
     EXPECT_TRUE(same_values(out, constant<float>({2, 4, 5, 3}, 7)));
 }
 

@@ -14,9 +14,8 @@ namespace {
 const recurrence_sizes sizes{1, 2, 2, 2, 100, 9, 17, 1, 2};
 
 TEST(gated_laws, hgrn2) {
-    operator_keeps_its_bits(sizes, [](const auto& x, auto& o, const auto&... on) {
-        hgrn2(x.q, x.v, o, x.channel, on...);
-    });
+    operator_keeps_its_bits(sizes,
+                            [](const auto& x, auto& o, const auto&... on) { hgrn2(x.q, x.v, o, x.channel, on...); });
 }
 
 TEST(gated_laws, gateloop) {

@@ -145,8 +145,11 @@ TEST(log_linear_attention, refuses_before_it_writes) {
             log_linear_attention(x.q, x.k, x.v, slice(x.scales.v(), 3, {0, 6}), o);
         },
         "there are 6 scales a token, token 36 has 7 levels");
-    refuses<shape_error>([&] { log_linear_attention(x.q, x.k, x.v, heads(o.v().data, {2, 2, 37, 7}), o); },
-                         "o overlaps the scales in memory");
+    refuses<shape_error>(
+        [&] {
+            log_linear_attention(x.q, x.k, x.v, heads(o.v().data, {2, 2, 37, 7}), o);
+        },
+        "o overlaps the scales in memory");
     log_linear_state<float> narrow(2, 2, 8, 19);
     refuses<shape_error>([&] { log_linear_attention(narrow, x.q, x.k, x.v, x.scales, o); },
                          "the state is of (2, 2, 8, 19)");

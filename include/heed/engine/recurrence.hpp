@@ -95,7 +95,9 @@ recurrence_extents check_recurrence(const char* op, const view<const Q>& q, cons
 template <class O, class... P>
 void check_apart(const char* op, const view<O>& o, const char* const (&names)[sizeof...(P)], const P&... policies) {
     const char* const* name = names;
-    const auto apart = [&](const auto& x) { require_shape(!overlap(o, x), op, "o overlaps the ", *name, " in memory"); };
+    const auto apart = [&](const auto& x) {
+        require_shape(!overlap(o, x), op, "o overlaps the ", *name, " in memory");
+    };
     ((each_view(policies, apart), ++name), ...);
 }
 

@@ -35,8 +35,7 @@ void carry_over(const state<T>& before, state<T>& next, const Decay& decay, inde
                 for (index_t i = 0; i < (by_row ? D : n); ++i)
                     all[static_cast<std::size_t>(i)] *= factors[static_cast<std::size_t>(i)];
             }
-            if constexpr (!by_row)
-                all[0] = std::accumulate(all.begin(), all.end(), 1.0, std::multiplies<>());
+            if constexpr (!by_row) all[0] = std::accumulate(all.begin(), all.end(), 1.0, std::multiplies<>());
             for (index_t d = 0; d < D; ++d) {
                 const auto a = static_cast<T>(all[by_row ? static_cast<std::size_t>(d) : 0]);
                 const T* const from = &before.values()(b, h, d, 0);

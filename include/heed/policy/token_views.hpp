@@ -1,4 +1,4 @@
-// What a recurrence's policies read: rows of each token, and what is the same for all. A policy names its own by members
+// What policies of recurrences read: rows of each token, and what is the same for all. A policy names it by members
 //
 //   auto token_views()        std::tie of its views with rows of tokens on axis 2, and of positions of the first token
 //   auto parameters() const   a tuple of its other views
