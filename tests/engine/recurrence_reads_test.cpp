@@ -84,10 +84,24 @@ TEST(recurrence_reads, a_complex_decay_may_be_one_for_all_channels) {
     recurrence_data<float> x({1, 2, 2, 2, 20, 9, 8});
     const auto first = [](const tensor<float>& g) { return slice(g.v(), 3, {0, 1}); };
     const auto from = beginning<float>(1, 2, 18, 8);
-    const auto one = recur_from(from, x.q, x.k, x.v, complex_decay{first(x.channel), first(x.angle)});
-    for (auto* g : {&x.channel, &x.angle})
-        g->each([&](index_t b, index_t h, index_t n, index_t d) { (*g)(b, h, n, d) = (*g)(b, h, n, 0); });
-    EXPECT_TRUE(same_values(one, recur_from(from, x.q, x.k, x.v, x.complex_gate())));
+    const auto run = [&](view<const float> magnitude, view<const float> phase) {
+        return recur_from(from, x.q, x.k, x.v, complex_decay{magnitude, phase});
+    };
+    const auto alike = [](tensor<float> g) {
+        g.each([&](index_t b, index_t h, index_t n, index_t d) { g(b, h, n, d) = g(b, h, n, 0); });
+        return g;
+    };
+    const auto magnitude = alike(x.channel), phase = alike(x.angle);
+    EXPECT_TRUE(same_values(run(first(x.channel), first(x.angle)), run(magnitude.v(), phase.v())));
+    EXPECT_TRUE(same_values(run(first(x.channel), x.angle.v()), run(magnitude.v(), x.angle.v())));
+    EXPECT_TRUE(same_values(run(x.channel.v(), first(x.angle)), run(x.channel.v(), phase.v())));
+}
+
+TEST(recurrence_reads, complex_decays_of_no_channels_read_nothing) {
+    const recurrence_data<float> x({2, 2, 2, 2, 20, 0, 5}), wide({2, 2, 2, 2, 20, 1, 5});
+    EXPECT_TRUE(recurs(x, turning, x.complex_gate()));
+    EXPECT_TRUE(recurs(x, turning, complex_decay{x.channel.v(), wide.angle.v()}));
+    EXPECT_TRUE(recurs(x, turning, complex_decay{wide.channel.v(), x.angle.v()}));
 }
 
 TEST(recurrence_reads, complex_decay_without_a_turn_is_channel_decay) {

@@ -164,6 +164,18 @@ TEST(abc, tokens_of_no_weight_leave_nothing) {
     }
 }
 
+TEST(gsa, gates_of_any_size_keep_to_it) {
+    constexpr double inf = std::numeric_limits<double>::infinity(), sizes_of_gates[] = {0, -1e-6, -1, -88, -1e4, -inf};
+    slots<float> x({1, 2, 2, 40, 9, 5, 17});
+    for (index_t first = 0; first < 6; ++first) {
+        x.g.each([&](index_t b, index_t h, index_t n, index_t m) {  // slots apart, and alike at first = 0
+            x.g(b, h, n, m) = static_cast<float>(sizes_of_gates[(first * m + n * (n + 1) / 2) % 6]);
+            x.s(b, h, n, m) = 1 - std::exp(x.g(b, h, n, m));
+        });
+        EXPECT_TRUE(x.holds()) << first;
+    }
+}
+
 TEST(gsa, refuses_what_does_not_fit_before_it_writes) {
     const slots<float> x({1, 2, 2, 6, 8, 4, 5});
     auto carried = x.begun();
@@ -178,6 +190,14 @@ TEST(gsa, refuses_what_does_not_fit_before_it_writes) {
         "value_decay has 3 value channels");
     refuses<argument_error>([&] { gated_slot_attention(carried, x.q, x.k, x.v, o, x.s.v(), x.s.v()); },
                             "the most is 0");
+    const auto in_k = heads(const_cast<float*>(x.k.v().data), {1, 2, 6, 5});
+    refuses<shape_error>([&] { gated_slot_attention(carried, x.q, x.k, x.v, in_k, x.s.v(), x.g.v()); },
+                         "o overlaps q or k in memory");
+    refuses<shape_error>(
+        [&] {
+            gated_slot_attention(carried, x.q, x.k, x.v, o, x.s.v(), heads(o.v().data, {1, 2, 6, 4}));
+        },
+        "o overlaps the decay in memory");
     std::vector<std::byte> few(128);
     arena small{std::span<std::byte>(few)};
     serial pool;

@@ -121,6 +121,8 @@ TEST(infini_attention, refuses_before_it_writes) {
     refuses<shape_error>([&] { infini_attention(memory, x.q, x.k, x.v, o, 4, std::vector<float>{0}); },
                          "there are 1 gates");
     refuses<argument_error>([&] { infini_attention(memory, x.q, x.k, x.v, o, 0, gate); }, "segments have 0 tokens");
+    const std::span<const float> in_o(o.v().data, 2);
+    refuses<shape_error>([&] { infini_attention(memory, x.q, x.k, x.v, o, 4, in_o); }, "o overlaps the gates");
     infini_memory<float> narrow(2, 2, 8, 19);
     refuses<shape_error>([&] { infini_attention(narrow, x.q, x.k, x.v, o, 4, gate); }, "the state has 8 rows");
     o.each(

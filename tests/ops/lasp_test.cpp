@@ -2,6 +2,7 @@
 // A recurrence cut into parts against its definition, against the one piece, and its state.
 #include <heed/core/threads.hpp>
 #include <heed/ops/lasp.hpp>
+#include <heed/ops/retention.hpp>
 
 #include "recurs.hpp"
 #include "refuses.hpp"
@@ -68,6 +69,19 @@ TEST(lasp, is_the_recurrence_however_it_is_cut) {
     const auto positive = positive_data();
     cut_alike(positive, plain, true, sum_of_keys{});
     cut_alike(positive, by_token, true, positive.token_gate(), sum_of_keys{});
+}
+
+TEST(lasp, of_retention_is_retention) {
+    const recurrence_data<float> x(sizes);
+    tensor<float> o({2, 4, 37, 19}), one(o.shape());
+    state<float> s(2, 2, 9, 19), cut = s;
+    retention(x.q, x.k, x.v, one, retention_decay(1), s);
+    for (const auto& cuts : all_cuts) {
+        cut.clear();
+        lasp(x.q, x.k, x.v, o, std::span<const index_t>(cuts), retention_decay(1), cut);
+        EXPECT_TRUE(all_near(o, one, 2e-5));
+        EXPECT_TRUE(all_near(copied(cut.values()), copied(s.values()), 2e-5));
+    }
 }
 
 TEST(lasp, forgets_everything_where_a_gate_is_shut) {

@@ -67,6 +67,18 @@ TEST(log_linear_attention, with_every_scale_1_is_the_recurrence) {
     EXPECT_TRUE(all_near(attended(x, x.token_gate(), x.delta_update()), o, 2e-5));
 }
 
+/// S_t = S_{t-1} + k_t v_t^T: nothing decays, nothing is erased.
+TEST(log_linear_attention, without_decays_is_the_definition_and_with_every_scale_1_linear_attention) {
+    data x(sized(83));
+    defined(x, plain);
+    x.scales.fill([](index_t) { return 1; });
+    auto o = x.out();
+    recurrence(x.q, x.k, x.v, o, scale{1});
+    EXPECT_TRUE(all_near(attended(x), o, 2e-5));
+    const std::vector<float> none{0, 0};
+    EXPECT_TRUE(all_near(attended(x, head_decay{none}), o, 2e-5));
+}
+
 TEST(log_linear_attention, of_level_0_alone_is_the_token_itself) {
     data x(sized(37));
     x.scales.each([&](index_t b, index_t h, index_t n, index_t l) {
@@ -133,6 +145,11 @@ TEST(log_linear_attention, refuses_before_it_writes) {
             log_linear_attention(x.q, x.k, x.v, slice(x.scales.v(), 3, {0, 6}), o);
         },
         "there are 6 scales a token, token 36 has 7 levels");
+    refuses<shape_error>(
+        [&] {
+            log_linear_attention(x.q, x.k, x.v, heads(o.v().data, {2, 2, 37, 7}), o);
+        },
+        "o overlaps the scales in memory");
     log_linear_state<float> narrow(2, 2, 8, 19);
     refuses<shape_error>([&] { log_linear_attention(narrow, x.q, x.k, x.v, x.scales, o); },
                          "the state is of (2, 2, 8, 19)");

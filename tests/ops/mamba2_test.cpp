@@ -223,6 +223,18 @@ TEST(mamba2, refuses_what_does_not_fit) {
                          "D has 1 heads, x has 2");
     refuses<argument_error>([&] { m.run(with([](auto& o) { o.least = 2; })); }, "limited to [2, 1.5]");
     refuses<argument_error>([&] { m.run(with([](auto& o) { o.least = -1; })); }, "limited to [-1");
+    // A negative number is a step, a decay and a D alike.
+    std::vector<float> shared(96, -0.5f);
+    const auto y = heads(shared.data(), {1, 2, 6, 8});
+    const view<const float, 1> in_y = dense(shared.data(), {2});
+    const view<const float, 3> steps = numbers(m.dt), in_rows = dense(shared.data(), {1, 2, 6});
+    const auto aliases = [&](const auto& dt, const auto& A, const mamba2_options<float>& options) {
+        refuses<shape_error>([&] { mamba2(m.x, dt, A, m.in, m.out, y, options); }, "o overlaps the decay in memory");
+    };
+    aliases(in_rows, per_head(m.A), m.options());
+    aliases(steps, in_y, m.options());
+    aliases(steps, per_head(m.A), {in_y, per_head(m.skip)});
+    aliases(steps, per_head(m.A), {per_head(m.bias), in_y});
     m.A[1] = 0.25f;
     refuses<argument_error>([&] { m.run(m.options()); }, "mamba2: A is 0.25, the most is 0");
     m.dt = tensor<float>({1, 2, 5, 1});

@@ -162,6 +162,11 @@ TEST(mlstm, refuses_what_does_not_fit) {
             mlstm(c.x.q, c.x.k, c.x.v, o, i, slice(f, 1, {0, 1}));
         },
         "log_f has heads 1, expected 2");
+    refuses<shape_error>(
+        [&] {
+            mlstm(c.x.q, c.x.k, c.x.v, o, i, dense(o.v().data, {1, 2, 6}));
+        },
+        "o overlaps a gate in memory");
     mlstm_state<float> s(1, 2, 8, 7);
     refuses<shape_error>([&] { mlstm(s, c.x.q, c.x.k, c.x.v, o, i, f); }, "state has 7 columns");
     EXPECT_EQ(s.maxima, (mlstm_state<float>(1, 2, 8, 7).maxima));

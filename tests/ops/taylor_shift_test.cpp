@@ -28,10 +28,20 @@ struct operands {
         unit_rows(k, kn);
     }
     template <class R>
-    tensor<R> defined(bool sized, bool causal) const {
+    tensor<R> defined(bool sized, bool causal, const std::array<R, 3>& c = {1, 1, R(0.5)}) const {
         tensor<R> to(o.shape());
-        ref::taylor_shift<R>(q.v(), k.v(), v.v(), to.v(), std::vector<R>(tau.begin(), tau.end()), sized, causal);
+        ref::taylor_shift<R>(q.v(), k.v(), v.v(), to.v(), std::vector<R>(tau.begin(), tau.end()), sized, causal, c);
         return to;
+    }
+    tensor<float> mean() const {
+        tensor<float> m(o.shape());
+        const index_t N = v.shape()[2];
+        m.each([&](index_t b, index_t h, index_t n, index_t e) {
+            double sum = 0;
+            for (index_t j = 0; j < N; ++j) sum += v(b, h, j, e) / static_cast<double>(N);
+            m(b, h, n, e) = static_cast<float>(sum);
+        });
+        return m;
     }
     testing::AssertionResult holds(bool sized, bool causal) const {
         return all_near(o, defined<float>(sized, causal), 1e-5);
@@ -80,16 +90,34 @@ TEST(taylor_shift, of_a_temperature_of_0_or_rows_of_0_is_the_mean) {
         else
             x.tau = {0, 0};
         x.prepare();
-        tensor<float> mean(x.o.shape());
-        mean.each([&](index_t b, index_t h, index_t n, index_t e) {
-            double sum = 0;
-            for (index_t j = 0; j < 20; ++j) sum += x.v(b, h, j, e) / 20;
-            mean(b, h, n, e) = static_cast<float>(sum);
-        });
         for (taylor_form form : forms) {
             taylor_shift(x.qn, x.kn, x.v, x.o, false, form);
-            EXPECT_TRUE(all_near(x.o, mean, 1e-6));
+            EXPECT_TRUE(all_near(x.o, x.mean(), 1e-6));
         }
+    }
+}
+
+TEST(taylor_shift, of_other_coefficients) {
+    operands x(1, 2, 37, 7, 5);
+    x.prepare();
+    constexpr std::array<float, 3> coefficients[] = {{2, 0.5f, 1.5f}, {1, 2, 1}, {0.5f, 0, 0}};
+    for (taylor_form form : forms) {
+        for (const auto& c : coefficients) {
+            const taylor_features map(1, c[0], c[1], c[2]);
+            taylor_shift(x.qn, x.kn, x.v, x.o, false, form, map);
+            EXPECT_TRUE(all_near(x.o, x.defined<float>(false, false, c), 1e-5));
+            causal_taylor_shift(x.qn, x.kn, x.v, x.o, map);
+            EXPECT_TRUE(all_near(x.o, x.defined<float>(false, true, c), 1e-5));
+        }
+        taylor_shift(x.qn, x.kn, x.v, x.o, false, form, taylor_features(1, 3, 0, 0));
+        EXPECT_TRUE(all_near(x.o, x.mean(), 1e-6));
+        const auto kept = x.o;
+        const auto refused = [&](const taylor_features& map, const std::string& words) {
+            refuses<argument_error>([&] { taylor_shift(x.qn, x.kn, x.v, x.o, false, form, map); }, words);
+        };
+        refused(taylor_features(1, 1, 1, 0), "taylor_shift: weights of 1 + 1 x + 0 x^2 may be negative");
+        refused(taylor_features(1, 0, 0, 1), "0 for a row of zeros");
+        EXPECT_TRUE(same_values(x.o, kept));
     }
 }
 

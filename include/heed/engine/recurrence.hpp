@@ -10,6 +10,7 @@
 
 #include "../policy/position.hpp"
 #include "../policy/roles.hpp"
+#include "../policy/token_views.hpp"
 #include "recurrence_call.hpp"
 #include "scratch.hpp"
 
@@ -90,6 +91,16 @@ recurrence_extents check_recurrence(const char* op, const view<const Q>& q, cons
     return {q.shape[0], heads, q.shape[2], q.shape[3], v.shape[3]};
 }
 
+/// Throws where o shares memory with what policies read.
+template <class O, class... P>
+void check_apart(const char* op, const view<O>& o, const char* const (&names)[sizeof...(P)], const P&... policies) {
+    const char* const* name = names;
+    const auto apart = [&](const auto& x) {
+        require_shape(!overlap(o, x), op, "o overlaps the ", *name, " in memory");
+    };
+    ((each_view(policies, apart), ++name), ...);
+}
+
 template <class T>
 void check_state(const char* op, const state<T>* s, const recurrence_extents& x, index_t rows) {
     if (!s) return;
@@ -153,7 +164,10 @@ void with_recurrence(const char* op, const view<Q>& q, const view<K>& k, const v
                   "heed: a bonus goes with additive updates only");
     using Call = recurrence_call<A, T, Loader, O, std::remove_const_t<decltype(normaliser)>,
                                  std::remove_const_t<decltype(order)>, std::remove_const_t<decltype(sequences)>>;
-    static_assert(Loader::read != read_kind::bonus || Call::causal, "heed: a bonus goes with causal order only");
+    static_assert(Loader::read == read_kind::after || Call::causal,
+                  "heed: a bonus and reads before the token go with causal orders only");
+    static_assert(Loader::update == update_kind::additive || Loader::decay != decay_kind::complex,
+                  "heed: a complex decay goes with additive updates only");
     static_assert(!Call::normalised || (Loader::decay != decay_kind::complex && Loader::decay != decay_kind::columns),
                   "heed: no normaliser goes with a complex decay or one of value channels");
     static_assert(!Call::normalised || Loader::update == update_kind::additive,
@@ -185,6 +199,14 @@ void with_recurrence(const char* op, const view<Q>& q, const view<K>& k, const v
         choose_form<Call::chunkable, Loader, std::remove_const_t<decltype(form)>>(op, form, longest, x.D);
     const Loader load{q, k, v, forget, write, observe, features, static_cast<T>(scale_by), x};
     check_state(op, carried, x, load.state_rows());
+    check_apart(op, o, {"decay", "update", "read", "features", "normaliser", "packed offsets"}, forget, write, observe,
+                features, normaliser, sequences);
+    if (carried) {
+        const auto held = carried->memory();
+        require_shape(!overlap(held, o), op, "o overlaps the state in memory");
+        require_shape(!Call::writes || !(overlap(held, q) || overlap(held, k) || overlap(held, v)), op,
+                      "the state overlaps q, k or v in memory");
+    }
     f(Call{load, o, normaliser, sequences, chosen, carried});
 }
 

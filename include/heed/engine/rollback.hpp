@@ -3,9 +3,11 @@
 //   S, the state now; S_0, the state before the last r tokens; k, v and gates of those tokens in a ring
 //   undo n:  S = S_0, then the tokens that remain, one by one
 // A decay cannot be divided out again (it may be 0), so tokens are replayed. Bits are those of steps of one token.
-// Cost: a second state, the ring, and one more update a token, half a step; an undo, r - n updates.
+// Cost: a second state, the ring, and one more update a token, half a step; an undo, r - n updates. The sequences of a
+// batch may be undone by numbers of their own.
 #pragma once
 
+#include <span>
 #include <tuple>
 #include <vector>
 
@@ -32,21 +34,31 @@ public:
                           ", was made for ", shape_[a]);
     }
     void put(index_t slot, view<const S, Rank> from, index_t token) {
-        const auto to = all(), here = slice(to, 2, {slot * rows_, (slot + 1) * rows_});
-        from = slice(from, 2, {token * rows_, (token + 1) * rows_});
-        for (index_t i = 0; i < here.size(); ++i) {
-            index_t rest = i, target = 0, source = 0;
-            for (std::size_t a = Rank; a-- > 0; rest /= here.shape[a]) {
-                target += rest % here.shape[a] * here.strides[a];
-                source += rest % here.shape[a] * from.strides[a];
-            }
-            here.data[target] = from.data[source];
-        }
+        copy(rows_of(from, token), rows_of(all(), slot));
     }
-    view<const S, Rank> at(index_t slot) { return slice(all(), 2, {slot * rows_, (slot + 1) * rows_}); }
+    /// The rows of slot `from` become those of slot `to`, for sequence b alone.
+    void move(index_t b, index_t from, index_t to) {
+        const auto one = slice(all(), 0, {b, b + 1});
+        copy(rows_of(view<const S, Rank>(one), from), rows_of(one, to));
+    }
+    view<const S, Rank> at(index_t slot) { return rows_of(all(), slot); }
 
 private:
     view<S, Rank> all() { return {memory_.data(), shape_, dense_strides(shape_)}; }
+    template <class X>
+    X rows_of(const X& x, index_t token) const {
+        return slice(x, 2, {token * rows_, (token + 1) * rows_});
+    }
+    static void copy(view<const S, Rank> from, view<S, Rank> to) {
+        for (index_t i = 0; i < to.size(); ++i) {
+            index_t rest = i, target = 0, source = 0;
+            for (std::size_t a = Rank; a-- > 0; rest /= to.shape[a]) {
+                target += rest % to.shape[a] * to.strides[a];
+                source += rest % to.shape[a] * from.strides[a];
+            }
+            to.data[target] = from.data[source];
+        }
+    }
     index_t rows_;
     extents<Rank> shape_;
     std::vector<S> memory_;
@@ -54,15 +66,48 @@ private:
 template <class S, std::size_t Rank>
 token_ring(view<const S, Rank>, index_t, index_t) -> token_ring<S, Rank>;
 
-/// The rings of a policy's views.
+/// The positions of the last `capacity` tokens.
+class position_ring {
+public:
+    explicit position_ring(index_t capacity) : at_(static_cast<std::size_t>(capacity)) {}
+    void check(const char*, index_t) const {}
+    void put(index_t slot, index_t first, index_t token) { at_[static_cast<std::size_t>(slot)] = first + token; }
+    index_t at(index_t slot) const { return at_[static_cast<std::size_t>(slot)]; }
+
+private:
+    std::vector<index_t> at_;
+};
+
+template <class S, std::size_t Rank>
+auto ring_of(const view<const S, Rank>& like, index_t capacity, index_t tokens) {
+    return token_ring(like, capacity, tokens);
+}
+inline position_ring ring_of(index_t, index_t capacity, index_t) { return position_ring(capacity); }
+
+/// The rings of a policy's token_views.
 template <class P>
 auto rings_of(const P& policy, index_t capacity, index_t tokens) {
     P copy = policy;
-    return std::apply([&](const auto&... views) { return std::make_tuple(token_ring(views, capacity, tokens)...); },
+    return std::apply([&](const auto&... views) { return std::make_tuple(ring_of(views, capacity, tokens)...); },
                       token_views(copy));
 }
 template <class P>
 using rings = decltype(rings_of(std::declval<const P&>(), 0, 0));
+template <class Rings>
+inline constexpr bool has_positions = false;
+template <class... Ring>
+inline constexpr bool has_positions<std::tuple<Ring...>> = (std::is_same_v<Ring, position_ring> || ...);
+
+/// Sequence b of one state becomes that of another.
+template <class T>
+void copy_sequence(const state<T>& from, const state<T>& to, index_t b) {
+    const auto [B, H, D, E] = from.shape();
+    for (index_t h = 0; h < H; ++h)
+        for (index_t d = 0; d < D; ++d) {
+            for (index_t e = 0; e < E; ++e) to.values()(b, h, d, e) = from.values()(b, h, d, e);
+            to.key_sums()(b, h, d) = from.key_sums()(b, h, d);
+        }
+}
 
 }  // namespace detail
 
@@ -97,9 +142,9 @@ public:
                 first_ = (first_ + 1) % capacity_;
                 --count_;
             }
-            const index_t slot = (first_ + count_++) % capacity_;
-            k_.put(slot, keys, t), v_.put(slot, values, t);
-            each_ring([&](auto& ring, const auto& view) { ring.put(slot, view, t); }, policies...);
+            const index_t next = slot(count_++);
+            k_.put(next, keys, t), v_.put(next, values, t);
+            each_ring([&](auto& ring, const auto& view) { ring.put(next, view, t); }, policies...);
         }
         if (capacity_ == 0) before_ = now_;
     }
@@ -112,7 +157,34 @@ public:
         if (n == 0) return;
         count_ -= n;
         now_ = before_;
-        for (index_t t = 0; t < count_; ++t) replay<A>(now_, (first_ + t) % capacity_);
+        for (index_t t = 0; t < count_; ++t) replay<A>(now_, slot(t));
+    }
+    /// The same with a number for each sequence. Afterwards as many tokens can be undone as are left of the sequence
+    /// with the fewest.
+    template <class A = default_arch>
+    void undo(std::span<const index_t> n) {
+        static_assert(!(detail::has_positions<detail::rings<P>> || ...),
+                      "heed: a feature map of positions has one position for all sequences, which stay together");
+        const index_t B = now_.shape()[0];
+        require_shape(static_cast<index_t>(n.size()) == B, op, "there are ", n.size(), " numbers of tokens, ", B,
+                      " sequences");
+        for (index_t one : n)
+            require_argument(one >= 0 && one <= count_, op, one, " tokens are to be undone, ", count_, " can be");
+        if (n.empty()) return;
+        const auto [least, most] = std::minmax_element(n.begin(), n.end());
+        const index_t left = count_ - *most;
+        const auto kept = [&](index_t b) { return count_ - n[static_cast<std::size_t>(b)]; };
+        state<T> at = before_;
+        for (index_t t = 0; t <= count_ - *least; ++t) {
+            if (t > 0) replay<A>(at, slot(t - 1));
+            for (index_t b = 0; b < B; ++b) {
+                if (t == kept(b) && t < count_) detail::copy_sequence(at, now_, b);
+                if (t == kept(b) - left) detail::copy_sequence(at, before_, b);
+            }
+        }
+        for (index_t b = 0; b < B; ++b)
+            for (index_t t = 0; t < left; ++t) move(b, slot(t + kept(b) - left), slot(t));
+        count_ = left;
     }
 
 private:
@@ -131,6 +203,13 @@ private:
     }
     static index_t steps(const P&... policies) {
         return std::max<index_t>(1, detail::pick<roles::update>(additive_update{}, policies...).steps());
+    }
+    /// Where token t of those that can be undone is kept.
+    index_t slot(index_t t) const { return (first_ + t) % capacity_; }
+    void move(index_t b, index_t from, index_t to) {
+        k_.move(b, from, to), v_.move(b, from, to);
+        const auto of_one = [&](auto&... ring) { (ring.move(b, from, to), ...); };
+        std::apply([&](auto&... own) { (std::apply(of_one, own), ...); }, rings_);
     }
     /// Calls f(ring, view) for every view of the policies.
     template <class F>

@@ -71,6 +71,8 @@ public:
                 for (index_t d = 0; d < shape_[2]; ++d)
                     for (index_t e = 0; e < shape_[3]; ++e) to(b, h, d, e) = static_cast<T>(from(b, h, d, e));
     }
+    /// All it holds, S and z.
+    view<const std::byte, 1> memory() const { return {memory_.data(), {static_cast<index_t>(bytes())}, {1}}; }
     /// Bytes it occupies.
     std::size_t bytes() const { return static_cast<std::size_t>(shape_[0] * shape_[1] * (plane() + rows())) * sizeof(T); }
 

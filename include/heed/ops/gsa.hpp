@@ -56,6 +56,8 @@ void gated_slot_attention(slot_state<T>& carried, const Q& q, const K& k, const 
     const auto query = as_view(q);
     const index_t B = query.shape[0], H = query.shape[1], N = query.shape[2], M = s.shape[3];
     const index_t row = round_up(M, lanes<T, A>);
+    require_shape(!overlap(as_view(o), query) && !overlap(as_view(o), as_view(k)), "gated_slot_attention",
+                  "o overlaps q or k in memory");
     const auto context = detail::pick<roles::context>(detail::calling_thread{}, policies...);
     detail::in_shared_scratch(
         "gated_slot_attention",

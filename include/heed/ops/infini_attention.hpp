@@ -88,6 +88,8 @@ void check_infini(const char* op, const infini_memory<T>& memory, const Gate& ga
                   o.shape[1], " heads");
     require_shape(memory.held().shape()[3] == o.shape[3], op, "the memory has ", memory.held().shape()[3],
                   " columns, o has width ", o.shape[3]);
+    const view<const typename Gate::value_type, 1> gates{gate.data(), {static_cast<index_t>(gate.size())}, {1}};
+    require_shape(!overlap(o, gates), op, "o overlaps the gates in memory");
 }
 
 }  // namespace detail

@@ -8,47 +8,36 @@
 // The exponents never leave [0, 1]: nothing is divided by a decay, which may be 0.
 #pragma once
 
+#include <functional>
+#include <numeric>
 #include <vector>
 
+#include "../core/aligned.hpp"
 #include "../engine/recurrence.hpp"
 #include "../policy/token_views.hpp"
 
 namespace heed::inline HEED_ABI {
 namespace detail {
 
-/// What a row of a state keeps over all tokens of a decay: for sequence b, state head h of `heads`, key channel d.
-inline double total_decay(const no_decay&, index_t, index_t, index_t, index_t, index_t) { return 1; }
-template <class S>
-double total_decay(const head_decay<S>& g, index_t, index_t h, index_t heads, index_t, index_t tokens) {
-    const auto log =
-        static_cast<double>(g.logs[static_cast<std::size_t>(serving(h, heads, static_cast<index_t>(g.logs.size())))]);
-    return tokens == 0 ? 1 : std::exp(log * static_cast<double>(tokens));
-}
-template <class S>
-double total_decay(const token_decay<S>& g, index_t b, index_t h, index_t heads, index_t, index_t tokens) {
-    double sum = 0;
-    for (index_t t = 0; t < tokens; ++t) sum += static_cast<double>(g.logs(b, serving(h, heads, g.logs.shape[1]), t));
-    return std::exp(sum);
-}
-template <class S>
-double total_decay(const channel_decay<S>& g, index_t b, index_t h, index_t heads, index_t d, index_t tokens) {
-    double sum = 0;
-    for (index_t t = 0; t < tokens; ++t)
-        sum += static_cast<double>(g.logs(b, serving(h, heads, g.logs.shape[1]), t, d));
-    return std::exp(sum);
-}
-template <class Decay>
-inline constexpr bool one_number_a_head = Decay::kind != decay_kind::rows;
-
-/// next += A before, A the decay of all tokens.
-template <class T, class Decay>
+/// next += A before, A the decay of all tokens: in double, a number for each row, or one for all.
+template <class A, class T, class Decay>
 void carry_over(const state<T>& before, state<T>& next, const Decay& decay, index_t tokens) {
+    constexpr bool by_row = Decay::kind == decay_kind::rows;
     const auto [B, H, D, E] = before.shape();
+    const index_t width = by_row ? round_up(D, lanes<double, A>) : token_block, block = by_row ? 1 : token_block;
+    aligned_vector<double> factors(static_cast<std::size_t>(width), 1), all(factors.size());
     for (index_t b = 0; b < B; ++b)
         for (index_t h = 0; h < H; ++h) {
-            T a = 1;
+            std::fill(all.begin(), all.end(), 1.0);
+            for (index_t t = 0; t < tokens; t += block) {
+                const index_t n = std::min(block, tokens - t);
+                decay.template load<A>(token_walk{b, t, 1, n}, h, H, factors.data(), width);
+                for (index_t i = 0; i < (by_row ? D : n); ++i)
+                    all[static_cast<std::size_t>(i)] *= factors[static_cast<std::size_t>(i)];
+            }
+            if constexpr (!by_row) all[0] = std::accumulate(all.begin(), all.end(), 1.0, std::multiplies<>());
             for (index_t d = 0; d < D; ++d) {
-                if (d == 0 || !one_number_a_head<Decay>) a = static_cast<T>(total_decay(decay, b, h, H, d, tokens));
+                const auto a = static_cast<T>(all[by_row ? static_cast<std::size_t>(d) : 0]);
                 const T* const from = &before.values()(b, h, d, 0);
                 T* const to = &next.values()(b, h, d, 0);
                 for (index_t e = 0; e < E; ++e) to[e] += a * from[e];
@@ -60,9 +49,9 @@ void carry_over(const state<T>& before, state<T>& next, const Decay& decay, inde
 }  // namespace detail
 
 /// recurrence(q, k, v, o, policies...) with the tokens cut into [cuts[r], cuts[r + 1]), from 0 to N. Additive updates;
-/// policies: no_decay, head_decay, token_decay or channel_decay, reads, sum_of_keys, scale, a state, on. Bits depend on
-/// the cuts, not on the executor. Memory beside: a state a part. Throws shape_error or argument_error before anything
-/// is written.
+/// policies: decays by numbers or of key channels (retention_decay among them), reads, sum_of_keys, scale, a state, on.
+/// Bits depend on the cuts, not on the executor. Memory beside: a state a part. Throws shape_error or argument_error
+/// before anything is written.
 template <class A = default_arch, class Q, class K, class V, class O, class... P>
 void lasp(const Q& q, const K& k, const V& v, O&& o, std::span<const index_t> cuts, P&&... policies) {
     static constexpr const char* op = "lasp";
@@ -107,7 +96,7 @@ void lasp(const Q& q, const K& k, const V& v, O&& o, std::span<const index_t> cu
         absorb<A>(state_of(r + 1), cut(keys), cut(values), detail::at_tokens(decay, tokens(r)), normaliser);
     });
     for (index_t r = 0; r + 1 < parts; ++r)
-        detail::carry_over(state_of(r), state_of(r + 1), detail::at_tokens(decay, tokens(r)), tokens(r).size());
+        detail::carry_over<A>(state_of(r), state_of(r + 1), detail::at_tokens(decay, tokens(r)), tokens(r).size());
     const auto reads = detail::pick<roles::read>(read_after{}, policies...);
     const auto rest = std::tuple_cat(detail::pick_all<roles::scale>(policies...), std::tuple(normaliser, reads));
     for_tasks(*context.pool, parts, [&](index_t r, index_t) {

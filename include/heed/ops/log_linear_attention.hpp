@@ -113,6 +113,7 @@ struct log_linear_call {
                           " on axis ", axis, ", o has ", o.shape[axis]);
         require_shape(N() == 0 || scales.shape[3] >= levels, op, "there are ", scales.shape[3],
                       " scales a token, token ", last, " has ", levels, " levels");
+        require_shape(!overlap(o, scales), op, "o overlaps the scales in memory");
         require_argument(C >= 1 && std::has_single_bit(static_cast<std::size_t>(C)), op, "blocks of ", C,
                          " tokens, it must be a power of two");
     }
@@ -277,6 +278,8 @@ void log_linear_attention(log_linear_state<T>& s, const Q& q, const K& k, const 
     using Update = std::remove_const_t<decltype(update)>;
     static_assert(Decay::kind == decay_kind::none || Decay::kind == decay_kind::scalar,
                   "heed: log-linear attention decays by a number a token");
+    static_assert(std::is_same_v<std::remove_const_t<decltype(form)>, chunked>,
+                  "heed: log-linear attention has the form chunked{C} only; a step of decoding is a call of one token");
     static_assert(std::is_same_v<Update, additive_update> || Update::kind == update_kind::delta,
                   "heed: log-linear attention has additive and delta updates");
     const detail::log_linear_call<A, T, q_type, k_type, v_type, o_type, s_type, Decay, Update> call{

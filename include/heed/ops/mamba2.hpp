@@ -31,6 +31,9 @@ struct ssd_steps {
     view<const Y, 1> decay;  // A
     mamba2_options<S> with;
 
+    auto token_views() { return std::tie(dt); }
+    auto parameters() const { return std::tuple(decay, with.bias, with.skip); }
+
     template <class T>
     T operator()(index_t b, index_t h, index_t n) const {
         T d = static_cast<T>(dt(b, h, n));
@@ -66,6 +69,8 @@ struct ssd_decay {
     static constexpr decay_kind kind = decay_kind::scalar;
     Steps steps;
 
+    auto token_views() { return steps.token_views(); }
+    auto parameters() const { return steps.parameters(); }
     void check(const char*, const recurrence_extents&) const {}
     template <class A, class T>
     void load(const token_walk& at, index_t h, index_t, T* to, index_t) const {
@@ -82,6 +87,8 @@ struct ssd_input {
     static constexpr update_kind kind = update_kind::additive;
     Steps d;
 
+    auto token_views() { return d.token_views(); }
+    auto parameters() const { return d.parameters(); }
     index_t steps() const { return 1; }
     void check(const char*, const recurrence_extents&) const {}
     template <class T>
@@ -116,10 +123,11 @@ void mamba2(const X& x, const view<DT, 3>& dt, const view<Log, 1>& decay, const 
             const mamba2_options<S>& with, P&&... policies) {
     const auto values = as_view(x);
     const auto to = as_view(y);
-    const detail::ssd_steps<std::remove_const_t<DT>, std::remove_const_t<Log>, S> d{dt, decay, with};
+    using Steps = detail::ssd_steps<std::remove_const_t<DT>, std::remove_const_t<Log>, S>;
+    const Steps d{dt, decay, with};
     d.check("mamba2", values.shape[0], values.shape[1], values.shape[2]);
-    const detail::ssd_decay<decltype(d)> forget{d};
-    const detail::ssd_input<decltype(d)> write{d};
+    const detail::ssd_decay<Steps> forget{d};
+    const detail::ssd_input<Steps> write{d};
     detail::with_default(
         scale{1}, [&](auto&... all) { recurrence<A>(out, in, x, y, forget, write, all...); }, policies...);
     if (!with.skip.data) return;

@@ -39,6 +39,7 @@ struct floored_sum_of_keys {
     view<const T, 3> floors;
     index_t heads;  // of o
 
+    auto token_views() { return std::tie(floors); }
     template <class S>
     S factor(S sum, index_t b, index_t head, index_t n) const {
         const S least = static_cast<S>(floors(b, detail::serving(head, heads, floors.shape[1]), n));
@@ -91,6 +92,7 @@ void run_mlstm(state<T>& sums, const view<T, 2>& maxima, const Q& q, const K& k,
         require_shape(log_f.shape[a] == want[a], op, "log_f has ", axes[a], " ", log_f.shape[a], ", expected ",
                       want[a]);
     }
+    require_shape(!overlap(as_view(o), log_i) && !overlap(as_view(o), log_f), op, "o overlaps a gate in memory");
     const T none = 0;
     const auto given = [&](const view<T, 3>& x) {
         return x.data ? view<const T, 3>(x) : view<const T, 3>{&none, want, {}};

@@ -12,16 +12,25 @@
 
 namespace heed::inline HEED_ABI {
 
-/// ln(1 + x + x^2 / 2): softmax of it weighs by 1 + x + x^2 / 2.
+/// ln(c0 + c1 x + c2 x^2): softmax of it weighs by that polynomial, by default 1 + x + x^2 / 2. Nowhere may it be
+/// negative: c1^2 <= 4 c0 c2, with c0 above 0 so that a row of zeros weighs something.
 struct taylor_softmax {
     using role = roles::score;
+    double c0 = 1, c1 = 1, c2 = 0.5;
+    taylor_softmax() = default;
+    constexpr taylor_softmax(double constant, double first, double second) : c0(constant), c1(first), c2(second) {}
+
     template <class X>
     HEED_INLINE X operator()(X x, const where&) const {
-        return log(X(1) + x * (X(1) + X(0.5) * x));
+        return log(X(c0) + x * (X(c1) + X(c2) * x));
     }
     template <class X>
     HEED_INLINE X slope(X x, const where&) const {
-        return (X(1) + x) / (X(1) + x * (X(1) + X(0.5) * x));
+        return (X(c1) + X(2 * c2) * x) / (X(c0) + x * (X(c1) + X(c2) * x));
+    }
+    void check(const char* op) const {
+        require_argument(c0 > 0 && c1 * c1 <= 4 * c0 * c2, op, "weights of ", c0, " + ", c1, " x + ", c2,
+                         " x^2 may be negative, or 0 for a row of zeros");
     }
 };
 
@@ -42,7 +51,8 @@ constexpr index_t taylor_shift_crossover(index_t D) { return D * D + D + 1; }
 enum class taylor_form { fastest, direct, efficient };
 
 /// q (B, H, N, D), k (B, G, M, D), v (B, G, M, E), o (B, H, N, E); the efficient form wants M = N. Every row sees every
-/// key. `sized` asks for the factor sqrt(M / D). Policies: on{...}.
+/// key. `sized` asks for the factor sqrt(M / D). Policies: on{...}; taylor_features{1, c0, c1, c2} for other
+/// coefficients, within the bounds of taylor_softmax.
 template <class A = default_arch, class Q, class K, class V, class O, class... P>
 void taylor_shift(const Q& q, const K& k, const V& v, O&& o, bool sized = true, taylor_form form = taylor_form::fastest,
                   const P&... policies) {
@@ -51,11 +61,21 @@ void taylor_shift(const Q& q, const K& k, const V& v, O&& o, bool sized = true, 
     const double size = sized && D > 0 ? std::sqrt(static_cast<double>(M) / static_cast<double>(D)) : 1.0;
     if (form == taylor_form::fastest)
         form = N == M && N > taylor_shift_crossover(D) ? taylor_form::efficient : taylor_form::direct;
-    if (form == taylor_form::efficient) {
-        recurrence<A>(q, k, v, to, taylor_features{1}, sized_sum_of_keys{size}, non_causal{}, policies...);
-        return;
-    }
-    attention<A>(q, k, v, to, scale{1} >> taylor_softmax{}, policies...);
+    const auto map = detail::pick<roles::features>(taylor_features{1}, policies...);
+    static_assert(std::is_same_v<decltype(map), const taylor_features>,
+                  "heed: the features of TaylorShift are taylor_features");
+    const taylor_softmax weights(map.c0, map.c1, map.c2);
+    weights.check("taylor_shift");
+    const auto run = [&](const auto&... others) {
+        if (form == taylor_form::efficient) {
+            recurrence<A>(q, k, v, to, map, sized_sum_of_keys{size}, non_causal{}, others...);
+        } else {
+            const double factor = map.factor.value_or(D > 0 ? 1 / std::sqrt(static_cast<double>(D)) : 1.0);
+            attention<A>(q, k, v, to, scale{factor} >> weights, others...);
+        }
+    };
+    std::apply(run, detail::leave_out<roles::features>(policies...));
+    if (form == taylor_form::efficient) return;
     if (size == 1) return;
     using R = typename decltype(to)::value_type;
     for (index_t b = 0; b < to.shape[0]; ++b)
@@ -68,12 +88,15 @@ void taylor_shift(const Q& q, const K& k, const V& v, O&& o, bool sized = true, 
 }
 
 /// The same of the past only, an extension of the paper's, token by token or of whole sequences, with a state of
-/// taylor_features{}.width(D) rows among the policies to go on from. No factor sqrt(N / D).
+/// taylor_features{}.width(D) rows among the policies to go on from, and taylor_features of your own. No factor
+/// sqrt(N / D).
 template <class A = default_arch, class Q, class K, class V, class O, class... P>
 void causal_taylor_shift(const Q& q, const K& k, const V& v, O&& o, P&&... policies) {
-    const taylor_features features{1};
-    detail::with_default(
-        sum_of_keys{}, [&](auto&... all) { recurrence<A>(q, k, v, o, features, all...); }, policies...);
+    const auto mapped = [&](auto&... all) {
+        detail::with_default(
+            taylor_features{1}, [&](auto&... both) { recurrence<A>(q, k, v, o, both...); }, all...);
+    };
+    detail::with_default(sum_of_keys{}, mapped, policies...);
 }
 
 }  // namespace heed::inline HEED_ABI

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <span>
+#include <tuple>
 
 #include "../core/half.hpp"
 #include "../core/recurrence_kinds.hpp"
@@ -39,7 +40,10 @@ struct head_decay {
         const auto count = static_cast<index_t>(logs.size());
         require_shape(count > 0 ? x.heads % count == 0 : x.heads == 0, op, "head_decay has ", count,
                       " heads, which do not divide the ", x.heads, " of the state");
-        detail::check_log_decay(op, "head_decay", view<const S, 1>{logs.data(), {count}, {1}});
+        detail::check_log_decay(op, "head_decay", std::get<0>(parameters()));
+    }
+    auto parameters() const {
+        return std::tuple(view<const S, 1>{logs.data(), {static_cast<index_t>(logs.size())}, {1}});
     }
     template <class A, class T>
     void load(const token_walk& at, index_t h, index_t heads, T* to, index_t) const {
@@ -65,6 +69,7 @@ struct token_decay {
         detail::check_gate(op, "token_decay", logs.shape[0], logs.shape[1], logs.shape[2], x.B, x.heads, x.N);
         detail::check_log_decay(op, "token_decay", logs);
     }
+    auto token_views() { return std::tie(logs); }
     template <class A, class T>
     void load(const token_walk& at, index_t h, index_t heads, T* to, index_t) const {
         detail::load_numbers(logs, at, detail::serving(h, heads, logs.shape[1]), to);
@@ -88,6 +93,7 @@ struct row_decay {
                       width);
         check_log_decay(op, name, logs);
     }
+    auto token_views() { return std::tie(logs); }
     template <class A, class T>
     void load(const token_walk& at, index_t h, index_t heads, T* to, index_t stride) const {
         const index_t head = serving(h, heads, logs.shape[1]);
@@ -132,7 +138,7 @@ value_decay(view<S, 4>) -> value_decay<std::remove_const_t<S>>;
 
 /// A complex factor per key channel, token and head: exp(magnitude + i phase), magnitude a log <= 0, phase in radians; each
 /// (B, heads, N, D), or of width 1 for all channels alike. The state is complex, (2 D, E): its real rows, then its
-/// imaginary ones; an output reads the real ones, o = q^T Re(S) [88].
+/// imaginary ones; an output reads the real ones, o = q^T Re(S) [88]. Additive updates only.
 template <class S>
 struct complex_decay {
     using role = roles::decay;
@@ -151,16 +157,25 @@ struct complex_decay {
         one("complex_decay's phase", phase);
         detail::check_log_decay(op, "complex_decay's magnitude", magnitude);
     }
+    auto token_views() { return std::tie(magnitude, phase); }
     template <class A, class T>
     void load(const token_walk& at, index_t h, index_t heads, T* to, index_t stride) const {
         const index_t m_head = detail::serving(h, heads, magnitude.shape[1]), p_head = detail::serving(h, heads, phase.shape[1]);
-        for (index_t t = 0; t < at.count; ++t, to += 2 * stride)
-            for (index_t d = 0; d < stride; ++d) {
-                const auto m = static_cast<T>(magnitude(at.b, m_head, at[t], std::min(d, magnitude.shape[3] - 1)));
-                const auto p = static_cast<T>(phase(at.b, p_head, at[t], std::min(d, phase.shape[3] - 1)));
-                to[d] = std::exp(m) * std::cos(p);
-                to[stride + d] = std::exp(m) * std::sin(p);
+        const index_t width = std::max(magnitude.shape[3], phase.shape[3]);
+        for (index_t t = 0; t < at.count; ++t, to += 2 * stride) {
+            T kept = 1, cos = 1, sin = 0;  // those of channel 0 stand for all where there are no others
+            for (index_t d = 0; d < width; ++d) {
+                if (d < magnitude.shape[3]) kept = std::exp(static_cast<T>(magnitude(at.b, m_head, at[t], d)));
+                if (d < phase.shape[3]) {
+                    const auto p = static_cast<T>(phase(at.b, p_head, at[t], d));
+                    cos = std::cos(p), sin = std::sin(p);
+                }
+                to[d] = kept * cos;
+                to[stride + d] = kept * sin;
             }
+            std::fill(to + width, to + stride, kept * cos);
+            std::fill(to + stride + width, to + 2 * stride, kept * sin);
+        }
     }
 };
 template <class S>

@@ -2,12 +2,14 @@
 //
 //   index_t width(index_t D) const                       the width of phi(x), which is the state's number of rows
 //   void operator()(const T* x, index_t D, T* y, const feature_place& at) const      for T float and double
-// and, where it has parameters, check(op, D) or check(op, shape of q, shape of k). With a map the default scale of a
-// recurrence is 1. Maps of products of channels are in feature_power.hpp, random ones in feature_random.hpp.
+// and, where it has parameters, check(op, D) or check(op, shape of q, shape of k), and what token_views.hpp asks for.
+// With a map the default scale of a recurrence is 1. Maps of products of channels are in feature_power.hpp, random ones
+// in feature_random.hpp.
 #pragma once
 
 #include <cmath>
 #include <numbers>
+#include <tuple>
 
 #include "../core/error.hpp"
 #include "../core/roles.hpp"
@@ -119,6 +121,7 @@ struct cosformer_features {
     void check(const char* op, index_t) const {
         require_argument(length >= 1, op, "cosformer_features has length ", length, ", the least is 1");
     }
+    auto token_views() { return std::tie(first); }
 };
 
 }  // namespace heed::inline HEED_ABI

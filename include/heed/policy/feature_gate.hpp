@@ -4,6 +4,7 @@
 #include "../core/view.hpp"
 #include "../simd/gates.hpp"
 #include "feature.hpp"
+#include "token_views.hpp"
 
 namespace heed::inline HEED_ABI {
 
@@ -20,7 +21,7 @@ struct complement_of_gate {
     }
 };
 
-/// The features of `map`, those of keys times 1 - e^g; g (B, Hk, N), or of one head for all.
+/// The features of `map`, those of a token's keys times 1 - e^g; g (B, Hk, N), or of one head for all.
 template <class Map, class S>
 struct gated_features {
     using role = roles::features;
@@ -42,8 +43,10 @@ struct gated_features {
         require_shape(g.shape[0] == k[0], op, "gates of keys have batch ", g.shape[0], ", k has ", k[0]);
         require_shape(g.shape[1] == 1 || g.shape[1] == k[1], op, "gates of keys have ", g.shape[1], " heads, k has ",
                       k[1]);
-        require_shape(g.shape[2] == k[2], op, "gates of keys have ", g.shape[2], " tokens, k has ", k[2]);
+        require_shape(g.shape[2] == q[2], op, "gates of keys have ", g.shape[2], " tokens, q has ", q[2]);
     }
+    auto token_views() { return std::tuple_cat(detail::token_views(map), std::tie(g)); }
+    auto parameters() const { return detail::parameters_of(map); }
 };
 template <class Map, class S>
 gated_features(const Map&, view<S, 3>) -> gated_features<Map, std::remove_const_t<S>>;

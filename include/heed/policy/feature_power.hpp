@@ -9,6 +9,7 @@
 #include <optional>
 #include <span>
 
+#include "../core/view.hpp"
 #include "feature.hpp"
 
 namespace heed::inline HEED_ABI {
@@ -95,6 +96,12 @@ struct rebased_features {
                           name, ", q has width ", D);
         };
         for (const affine* a : {&of_queries, &of_keys}) one("gamma", a->gamma), one("beta", a->beta);
+    }
+    auto parameters() const {
+        const auto row = [](std::span<const S> of) {
+            return view<const S, 1>{of.data(), {static_cast<index_t>(of.size())}, {1}};
+        };
+        return std::tuple(row(of_queries.gamma), row(of_queries.beta), row(of_keys.gamma), row(of_keys.beta));
     }
 };
 template <class S>

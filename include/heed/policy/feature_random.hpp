@@ -89,6 +89,7 @@ struct positive_features {
     void check(const char* op, const extents<4>& q, const extents<4>& k) const {
         detail::check_directions(op, w, q, k);
     }
+    auto parameters() const { return std::tuple(w); }
 };
 template <class S>
 positive_features(view<S, 3>, double = 0) -> positive_features<std::remove_const_t<S>>;
@@ -116,6 +117,7 @@ struct fourier_features {
     void check(const char* op, const extents<4>& q, const extents<4>& k) const {
         detail::check_directions(op, w, q, k);
     }
+    auto parameters() const { return std::tuple(w); }
 };
 template <class S>
 fourier_features(view<S, 3>, double = 1e-3) -> fourier_features<std::remove_const_t<S>>;

@@ -2,9 +2,10 @@
 #pragma once
 
 #include <span>
+#include <tuple>
 
-#include "../core/error.hpp"
 #include "../core/roles.hpp"
+#include "../core/view.hpp"
 
 namespace heed::inline HEED_ABI {
 
@@ -41,6 +42,9 @@ struct packed {
     explicit packed(std::span<const index_t> o) : offsets(o) {}
 
     index_t sequences() const { return static_cast<index_t>(offsets.size()) - 1; }
+    auto parameters() const {
+        return std::tuple(view<const index_t, 1>{offsets.data(), {static_cast<index_t>(offsets.size())}, {1}});
+    }
     void check(const char* op, index_t B, index_t N) const {
         require_shape(B == 1, op, "packed sequences are in one batch entry, q has ", B);
         require_shape(!offsets.empty() && offsets.front() == 0, op, "packed offsets do not begin with 0");

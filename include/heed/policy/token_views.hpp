@@ -1,38 +1,54 @@
-// What of a recurrence's policies has rows for each token, and the same policies at some of the tokens.
+// What policies of recurrences read: rows of each token, and what is the same for all. A policy names it by members
+//
+//   auto token_views()        std::tie of its views with rows of tokens on axis 2, and of positions of the first token
+//   auto parameters() const   a tuple of its other views
+// so that it can be had at some of the tokens alone, and outputs kept apart from what it reads.
 #pragma once
 
 #include <tuple>
 
-#include "roles.hpp"
-#include "update.hpp"
+#include "../core/view.hpp"
 
 namespace heed::inline HEED_ABI::detail {
 
-/// The views of a policy that have rows for each token, on axis 2.
 template <class P>
 auto token_views(P& p) {
-    if constexpr (has_role<P, roles::read>)
+    if constexpr (requires { p.token_views(); })
+        return p.token_views();
+    else
         return std::tuple<>{};
-    else if constexpr (requires { p.magnitude; })
-        return std::tie(p.magnitude, p.phase);
-    else if constexpr (requires { p.logs.strides; })
-        return std::tie(p.logs);
-    else if constexpr (requires { p.weights.strides; })
-        return std::tie(p.weights);
-    else if constexpr (requires { p.beta; })
-        return std::tie(p.beta);
-    else if constexpr (requires { p.a, p.b; })
-        return std::tie(p.a, p.b);
+}
+template <class P>
+auto parameters_of(const P& p) {
+    if constexpr (requires { p.parameters(); })
+        return p.parameters();
     else
         return std::tuple<>{};
 }
 
+/// The tokens `at` of one of the token_views.
+template <class S, std::size_t Rank>
+view<S, Rank> part_of(const view<S, Rank>& x, range at) {
+    return slice(x, 2, at);
+}
+inline index_t part_of(index_t position, range at) { return position + at.first; }
+
 /// The policy of the tokens `at` alone; of update rows, where a token has several.
 template <class P>
 P at_tokens(P policy, range at) {
-    auto views = token_views(policy);
-    std::apply([&](auto&... view) { ((view = slice(view, 2, at)), ...); }, views);
+    std::apply([&](auto&... of) { ((of = part_of(of, at)), ...); }, token_views(policy));
     return policy;
+}
+
+/// Calls f(view) for all that a policy reads.
+template <class P, class F>
+void each_view(P policy, const F& f) {
+    const auto one = [&]<class X>(const X& x) {
+        if constexpr (!std::is_same_v<X, index_t>) f(x);
+    };
+    const auto all = [&](const auto&... x) { (one(x), ...); };
+    std::apply(all, token_views(policy));
+    std::apply(all, parameters_of(policy));
 }
 
 }  // namespace heed::inline HEED_ABI::detail

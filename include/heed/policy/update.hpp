@@ -1,6 +1,8 @@
 // Updates: what a token writes into the state, S_t = A S_{t-1} + k w^T with A the decay, and what reads see of it.
 #pragma once
 
+#include <tuple>
+
 #include "../core/half.hpp"
 #include "../core/recurrence_kinds.hpp"
 #include "../core/roles.hpp"
@@ -30,6 +32,7 @@ struct weighted_update {
         const auto [B, heads, N] = weights.shape;
         detail::check_gate(op, "weighted_update", B, heads, N, x.B, x.heads, x.N);
     }
+    auto token_views() { return std::tie(weights); }
     /// Of token n, for state head h of `heads`.
     template <class T>
     T weight(index_t b, index_t h, index_t heads, index_t n) const {
@@ -53,6 +56,7 @@ struct delta_rule {
     void check(const char* op, const recurrence_extents& x) const {
         detail::check_gate(op, "delta_rule's beta", beta.shape[0], beta.shape[1], beta.shape[2], x.B, x.heads, x.N);
     }
+    auto token_views() { return std::tie(beta); }
 };
 template <class S>
 delta_rule(view<S, 3>) -> delta_rule<std::remove_const_t<S>>;
@@ -75,6 +79,7 @@ struct householder {
     void check(const char* op, const recurrence_extents& x) const {
         detail::check_gate(op, "householder's beta", beta.shape[0], beta.shape[1], beta.shape[2], x.B, x.heads, n * x.N);
     }
+    auto token_views() { return std::tie(beta); }
 };
 template <class S>
 householder(view<S, 3>, index_t) -> householder<std::remove_const_t<S>>;
@@ -97,6 +102,7 @@ struct low_rank {
         one("low_rank's a", a);
         one("low_rank's b", b);
     }
+    auto token_views() { return std::tie(a, b); }
 };
 template <class S>
 low_rank(view<S, 4>, view<S, 4>) -> low_rank<std::remove_const_t<S>>;
@@ -108,14 +114,15 @@ struct read_after {
     void check(const char*, const recurrence_extents&) const {}
 };
 
-/// o = q^T S_{t-1}: the state before the token's decay and update.
+/// o = q^T S_{t-1}: the state before the token's decay and update. Causal orders only.
 struct read_before {
     using role = roles::read;
     static constexpr read_kind kind = read_kind::before;
     void check(const char*, const recurrence_extents&) const {}
 };
 
-/// o = q^T (S_{t-1} + diag(u) k v^T), u (heads, D): the token's own value counts by u (RWKV-6). Additive updates only.
+/// o = q^T (S_{t-1} + diag(u) k v^T), u (heads, D): the token's own value counts by u (RWKV-6). Additive updates
+/// and causal orders only.
 template <class S>
 struct bonus {
     using role = roles::read;
@@ -129,6 +136,7 @@ struct bonus {
                       " heads, which do not divide the ", x.heads, " of the state");
         require_shape(u.shape[1] == x.D, op, "bonus has width ", u.shape[1], ", the state has ", x.D, " rows");
     }
+    auto parameters() const { return std::tuple(u); }
 };
 template <class S>
 bonus(view<S, 2>) -> bonus<std::remove_const_t<S>>;

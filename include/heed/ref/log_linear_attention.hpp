@@ -38,8 +38,8 @@ void log_linear_attention(view<Q> q, view<K> k, view<V> v, view<L> level_scales,
                     if (t > s) {
                         const auto key = row<Real>(k, b, hk, t);
                         const Real erased = with.beta ? with.beta(b, h, t) * dot(key, carried) : Real(0);
-                        for (std::size_t d = 0; d < key.size(); ++d)
-                            carried[d] = std::exp(with.key_decay(b, h, t, 0)) * (carried[d] - erased * key[d]);
+                        const Real kept = with.key_decay ? std::exp(with.key_decay(b, h, t, 0)) : Real(1);
+                        for (std::size_t d = 0; d < key.size(); ++d) carried[d] = kept * (carried[d] - erased * key[d]);
                     }
                     const Real p = static_cast<Real>(level_scales(b, h, t, fenwick_level(t, s))) *
                                    dot(row<Real>(q, b, hq, t), carried);

@@ -1,9 +1,11 @@
 // The definition of TaylorShift [110], its direct form, O(N M D).
 //
 //   x_ij = tau_h q_i.k_j / (|q_i| |k_j|),   a_ij = 1 + x + x^2 / 2,   o_i = sqrt(N / D) sum_j a_ij v_j / sum_j a_ij
-// A zero row stays zero. The factor sqrt(N / D) of N keys is optional. Causal: j <= i (an extension of the paper's).
-// Nauen et al., arXiv:2403.02920.
+// or a_ij = c0 + c1 x + c2 x^2. A zero row stays zero. The factor sqrt(N / D) of N keys is optional. Causal: j <= i (an
+// extension of the paper's). Nauen et al., arXiv:2403.02920.
 #pragma once
+
+#include <array>
 
 #include "recurrence.hpp"
 
@@ -18,7 +20,7 @@ std::vector<Real> unit(std::vector<Real> x) {
 /// q (B, H, N, D), k (B, H, M, D), v (B, H, M, E), o (B, H, N, E); tau a number per head.
 template <class Real = double, class Q, class K, class V, class O>
 void taylor_shift(view<Q> q, view<K> k, view<V> v, view<O> o, const std::vector<Real>& tau, bool sized = true,
-                  bool causal = false) {
+                  bool causal = false, const std::array<Real, 3>& c = {1, 1, Real(0.5)}) {
     using namespace detail;
     const auto [B, H, N, D] = q.shape;
     const index_t M = k.shape[2], E = v.shape[3];
@@ -29,7 +31,7 @@ void taylor_shift(view<Q> q, view<K> k, view<V> v, view<O> o, const std::vector<
                 std::vector<Real> sum(E);
                 Real weight = 0;
                 for (index_t j = 0; j < (causal ? i + 1 : M); ++j) {
-                    const Real x = dot(query, unit(row<Real>(k, b, h, j))), a = 1 + x + x * x / 2;
+                    const Real x = dot(query, unit(row<Real>(k, b, h, j))), a = c[0] + c[1] * x + c[2] * x * x;
                     for (index_t e = 0; e < E; ++e) sum[e] += a * static_cast<Real>(v(b, h, j, e));
                     weight += a;
                 }
