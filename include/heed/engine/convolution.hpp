@@ -2,7 +2,7 @@
 //
 //   (h conv x)[b, t, c] = sum_k h[c, k] x[b, t + ahead - k, c],  x = 0 outside the sequence
 // x, y (b, n, c): dense(p, {B, N, C}), channels(p, {B, C, N}), or any strides. Long filters by products of spectra, at
-// O(log K) a token; short ones by direct sums (convolution_filter.hpp says when).
+// O(log K) a token; short ones, and calls of a few tokens, by direct sums (convolution_filter.hpp says when).
 //
 // Direct sums are causal to the bit, and IEEE. A transform mixes what it meets, so there
 //   - rounding is relative to the norms: the error of a channel is about 1e-7 |h| |x| in float, with |x| taken over the
