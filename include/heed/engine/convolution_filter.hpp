@@ -31,7 +31,8 @@ class convolution_filter {
     using plan_type = fft_plan<T, A>;
 
 public:
-    /// taps (C, K), any storage type. Throws argument_error where a tap is not finite.
+    /// taps (C, K), any storage type; without data, a filter that only tells what scratch its calls need. Throws
+    /// argument_error where a tap is not finite.
     template <class H>
     explicit convolution_filter(const H& taps, const filter_options& options = {})
         : convolution_filter(as_view(taps), view<const T, 1>{}, options) {}
@@ -52,8 +53,9 @@ public:
             K_ = std::min(K_, ahead_ + longest_) - first;
             ahead_ -= first;
         }
-        copy(slice(taps, 1, range{first, first + K_}), skip);
-        if (by_transform(options.form)) find_spectra();
+        if (taps.data) copy(slice(taps, 1, range{first, first + K_}), skip);
+        if (by_transform(options.form)) find_plan();
+        if (plan_ && taps.data) find_spectra();
         if (plan_ && options.form == convolution_form::by_shape) most_direct_ = direct_work();
     }
 
@@ -121,14 +123,17 @@ private:
         return each / static_cast<double>(outputs);
     }
 
-    void find_spectra() {
+    void find_plan() {
         index_t best = plan_type::length_for((K_ + 1) / 2);
         for (index_t P = best; P <= plan_type::length_for(4 * std::max(K_, longest_)); P = plan_type::length_for(P + 1))
             if (cost(P) < cost(best)) best = P;
         plan_ = std::make_shared<plan_type>(best);
+    }
+
+    void find_spectra() {
         memory_ = arena(static_cast<std::size_t>(spectra_size()) * sizeof(T));
         constexpr index_t G = plan_type::sequences;
-        const T scale = 1 / static_cast<T>(best);
+        const T scale = 1 / static_cast<T>(plan_->size());
         for (index_t c = 0; c < C_; c += G) {
             T* const z = spectra() + c / G * group_size();
             detail::enter<true>(*plan_, z, [&](index_t s, index_t n) {
