@@ -261,6 +261,13 @@ TEST(convolution, refuses_what_does_not_fit) {
         "y overlaps the output gate");
     refuses<shape_error>([&] { convolution(x, filter, y, channel_bias(dense(at(0), {3}))); },
                          "the bias has 3 channels, the filter has 4");
+    refuses<shape_error>([&] { convolution(x, filter, y, channel_bias(dense(at(176), {4}))); },
+                         "y or the past overlaps the bias");
+    refuses<shape_error>(
+        [&] {
+            convolution(x, filter, y, past(dense(at(1000), {2, 4, 49})), channel_bias(dense(at(1100), {4})));
+        },
+        "y or the past overlaps the bias");
     refuses<shape_error>(
         [&] {
             convolution(x, filter, y, past(dense(at(1000), {2, 4, 48})));

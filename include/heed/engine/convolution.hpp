@@ -126,6 +126,8 @@ void convolution(const X& x, const convolution_filter<T, A>& filter, Y&& y, cons
     detail::check_convolution<T>(read, filter.channels(), filter.taps(), out, gate_in.g, gate_out.g, before);
     require_shape(!added.data || added.shape[0] == filter.channels(), op, "the bias has ", added.shape[0],
                   " channels, the filter has ", filter.channels());
+    require_shape(!added.data || (!overlap(out, added) && !overlap(before, added)), op,
+                  "y or the past overlaps the bias");
     require_argument(filter.longest() == 0 || in.shape[1] <= filter.longest(), op, "x has ", in.shape[1],
                      " tokens, the filter is for at most ", filter.longest());
     require_argument(!before.data || filter.ahead() == 0, op, "the filter looks ", filter.ahead(),
