@@ -1,4 +1,5 @@
-// That a call keeps to the scratch it tells of, and what it allocates. Replaces operator new: one file of a program only.
+// That a call keeps to the scratch it tells of, and what it allocates. It replaces operator new, so one file of a
+// program may include it.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -32,8 +33,8 @@ void* allocated(std::size_t bytes, std::size_t alignment) {
 namespace test {
 
 /// run(start(), o, context) is a call of the operator from start(), o of this shape: it tells how much scratch it needs
-/// and does nothing else, that much is enough, whatever it holds, half of it is refused before o is touched, and with it
-/// the operator allocates nothing, unless `may_allocate`.
+/// and does nothing else; that much is enough, whatever it holds, and with it the operator allocates nothing, unless
+/// `may_allocate`; half of it is refused before o is touched.
 template <class Start, class Run>
 void keeps_to_scratch(const char* name, const extents<4>& shape, const Start& start, const Run& run,
                       bool may_allocate = false) {

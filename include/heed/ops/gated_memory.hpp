@@ -32,7 +32,8 @@ void gated_memory(const view<X, 3>& x, const view<M, 2>& memory, const view<W, 2
         each_operand(carried_state(policies...), [&](const auto& s) { check_apart(op, s, in); });
     });
     each_operand(carried_state(policies...), [&](const auto& s) { check_apart(op, to, s); });
-    each_operand(optional_operand<roles::bias>("the bias", policies...), [&](const auto& b) { check_apart(op, to, b); });
+    each_operand(optional_operand<roles::bias>("the bias", policies...),
+                 [&](const auto& b) { check_apart(op, to, b); });
     using T = accumulator<std::remove_const_t<X>, std::remove_const_t<M>, std::remove_const_t<W>, O>;
     const auto run = [&, B = B, N = N, C = C](carver& from, const auto&... with) {
         const auto local = dense(from.take<T>(B * N * C), {B, N, C}), glob = dense(from.take<T>(B * N * C), {B, N, C});
