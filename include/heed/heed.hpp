@@ -41,6 +41,7 @@
 #include "ops/gated_delta_product.hpp"
 #include "ops/gated_deltanet.hpp"
 #include "ops/gated_memory.hpp"
+#include "ops/gaussian_emission.hpp"
 #include "ops/gateloop.hpp"
 #include "ops/gla.hpp"
 #include "ops/gsa.hpp"
