@@ -356,7 +356,8 @@ TEST(hyena, refuses_what_does_not_fit) {
     const auto before = dense(m.data() + 600, {1, 4, 9});
     const std::vector<view<float, 3>> two{before, before};
     refuses<argument_error>([&] { hyena(u, filter, y, pasts<float>(two)); }, "there are 2 pasts of 1 filters");
-    refuses<shape_error>([&] { hyena(u, filter, y, past(dense(m.data() + 530, {1, 4, 9}))); }, "a past overlaps u or y");
+    refuses<shape_error>([&] { hyena(u, filter, y, past(dense(m.data() + 530, {1, 4, 9}))); },
+                         "a past overlaps u or y");
     refuses<shape_error>([&] { hyena(u, filter, y, past(dense(m.data() + 600, {1, 4, 8}))); }, "the past has 8 tokens");
     const auto net = network(5, 8, 4, 100);
     refuses<argument_error>([&] { net.made<float>().hidden(101); }, "asked for 101 taps of 100");

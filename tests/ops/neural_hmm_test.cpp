@@ -199,7 +199,7 @@ void emits(index_t D, const test::layout& l) {
     constexpr index_t B = 2, T = 7, N = 3;
     constexpr double least = 0.3;
     const auto x = test::normal<S>({B, 1, T, D}, 1, 1, l), mean = test::normal<S>({B, T, N, D}, 2, 1, l);
-    const auto deviation = test::uniform<S>({B, 1, N, D}, 3, -1, 2, l);  // some below the least, the same for all frames
+    const auto deviation = test::uniform<S>({B, 1, N, D}, 3, -1, 2, l);  // some below the least
     auto same = deviation.v();
     same.shape[1] = T, same.strides[1] = 0;
     tensor<float> e({B, 1, T, N}, test::layout::strided()), naive({B, 1, T, N});

@@ -104,8 +104,8 @@ private:
         return C_ > 0 && K_ * used > break_even * plan_type::sequences;
     }
 
-    /// Multiply-adds a channel that take the time of a transform. One of P points costs P (8 log2 P + 20) operations for
-    /// each of its sequences; a multiply-add of unaligned numbers counts as two.
+    /// Multiply-adds a channel that take the time of a transform. One of P points costs P (8 log2 P + 20) operations
+    /// for each of its sequences; a multiply-add of unaligned numbers counts as two.
     index_t direct_work() const {
         const auto P = static_cast<double>(plan_->size());
         const index_t used = std::min<index_t>(C_, plan_type::sequences);

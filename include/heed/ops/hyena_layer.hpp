@@ -113,6 +113,7 @@ private:
         const index_t p = w_.order, all = (p + 1) * C();
         require_argument(p >= 2, op, "the order is ", p, ", the least is 2");
         require_argument(group_ >= 1, op, "groups of ", group_, " channels");
+        require_argument(C() >= 1, op, "there are no channels");
         const auto fits = [](const char* name, index_t rows, index_t want) {
             require_shape(rows == want, op, name, " has ", rows, " rows, asked for ", want);
         };
