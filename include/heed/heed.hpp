@@ -63,6 +63,7 @@
 #include "ops/lru.hpp"
 #include "ops/ltri.hpp"
 #include "ops/mamba2.hpp"
+#include "ops/mamba2_block.hpp"
 #include "ops/mamba_block.hpp"
 #include "ops/mega.hpp"
 #include "ops/mesa_net.hpp"
