@@ -1,3 +1,4 @@
+// heed_test: LABELS sanitize
 // The Mamba block against its definition, at once and token by token, both ways, and over both strands of DNA.
 #include <heed/core/threads.hpp>
 #include <heed/ops/mamba_block.hpp>
