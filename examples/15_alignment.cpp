@@ -29,13 +29,10 @@ int main() {
     // What a network would say: the log density of each frame in each state, and the logit of leaving it, here that of
     // a mean duration of ten frames.
     std::vector<float> density(T * N), leaving(T * N, std::log(0.1f / 0.9f)), posterior(T * N);
-    for (index_t t = 0; t < T; ++t)
-        for (index_t s = 0; s < N; ++s) {
-            double sum = 0;
-            for (index_t d = 0; d < D; ++d) sum += std::pow((frame[t * D + d] - mean[s * D + d]) / 0.9, 2);
-            density[t * N + s] = static_cast<float>(-0.5 * sum - double(D) * std::log(0.9 * std::sqrt(2 * M_PI)));
-        }
+    const double spread = 0.9;
     const auto e = dense(density.data(), {1, T, N}), w = dense(leaving.data(), {1, T, N});
+    gaussian_emission(dense(frame.data(), {1, T, D}), view<double, 4>{mean.data(), {1, T, N, D}, {0, 0, D, 1}},
+                      view<const double, 4>{&spread, {1, T, N, D}, {}}, 0.01, e);
     std::vector<double> log_p(1), score(1);
     std::vector<index_t> path(T);
     neural_hmm_posteriors(e, w, dense(posterior.data(), {1, T, N}), dense(log_p.data(), {1}));

@@ -38,20 +38,18 @@ matrix sequence(index_t N) {
     return x;
 }
 
-/// [z, x B C, dt] = a W;  x B C passes a short convolution;  out = norm(y silu(z)) W_o, y the state space's output.
-struct mamba2_block {
+view<float, 3> rows_of(matrix& x) { return dense(x.data(), {1, x.rows(), x.cols()}); }
+view<const float, 2> as_weight(const matrix& w) { return dense(w.data(), {w.rows(), w.cols()}); }
+
+struct state_space_block {
     static constexpr index_t H = 16, P = 32, E = H * P, S = 128, K = 4;  // heads, their width, inner, states, taps
     static constexpr index_t mixed = E + 2 * S;                          // x, B and C
     matrix in, out, taps;
     std::array<float, H> decay, bias, skip;
 
-    /// What a sequence leaves behind.
-    struct past {
-        matrix conv = matrix::Zero(K - 1, mixed);
-        state<float> scan{1, H, S, P};
-    };
+    static mamba2_state<float> start() { return {1, H, P, 1, S, K}; }
 
-    explicit mamba2_block(std::uint64_t seed)
+    explicit state_space_block(std::uint64_t seed)
         : in(projection(width, E + mixed + H, seed)),
           out(projection(E, width, seed + 1)),
           taps(drawn(K, mixed, seed + 2, 0.5)) {
@@ -63,19 +61,18 @@ struct mamba2_block {
         }
     }
 
-    matrix operator()(const matrix& a, past& before) const {
-        const index_t N = a.rows();
-        matrix zxd = a * in, xbc(N, mixed), y(N, E);
-        causal_conv(view<float, 3>{zxd.data() + E, {1, N, mixed}, {0, zxd.cols(), 1}},
-                    view<const float, 2>{taps.data(), {mixed, K}, {1, mixed}}, dense(xbc.data(), {1, N, mixed}),
-                    silu_output{}, carry{view<float, 3>{before.conv.data(), {1, mixed, K - 1}, {0, 1, mixed}}});
-        mamba2(heads_of(xbc, 0, H, P), view<float, 3>{zxd.data() + E + mixed, {1, H, N}, {0, 1, zxd.cols()}},
-               dense(decay.data(), {H}), heads_of(xbc, E, 1, S), heads_of(xbc, E + S, 1, S), heads_of(y, 0, H, P),
-               mamba2_options<float>{dense(bias.data(), {H}), dense(skip.data(), {H}), true}, before.scan);
-        const auto all = heads_of(y, 0, 1, E);
-        silu_gate(all, heads_of(zxd, 0, 1, E), all);
-        rms_norm(all, all);
-        return y * out;
+    matrix operator()(matrix a, mamba2_state<float>& before) const {
+        const mamba2_weights<float> weights{1,
+                                            as_weight(in),
+                                            {taps.data(), {mixed, K}, {1, mixed}},
+                                            {},
+                                            dense(decay.data(), {H}),
+                                            dense(bias.data(), {H}),
+                                            dense(skip.data(), {H}),
+                                            {},
+                                            as_weight(out)};
+        mamba2_block(before, rows_of(a), weights, rows_of(a));
+        return a;
     }
 };
 
@@ -116,8 +113,8 @@ std::map<char, double> run(const std::string& pattern, matrix& x) {
             seconds[pattern[l]] += now() - start;
         };
         if (pattern[l] == 'M')
-            time([block = mamba2_block(seed)](const matrix& a) {
-                mamba2_block::past none;
+            time([block = state_space_block(seed)](const matrix& a) {
+                auto none = block.start();
                 return block(a, none);
             });
         else if (pattern[l] == '*')
@@ -130,17 +127,20 @@ std::map<char, double> run(const std::string& pattern, matrix& x) {
 
 /// A Mamba-2 block over some tokens at once and one by one: the largest difference of outputs and of states.
 float difference_of_steps(index_t N) {
-    const mamba2_block block(100);
+    const state_space_block block(100);
     const matrix x = sequence(N);
-    mamba2_block::past at_once, stepped;
+    auto at_once = block.start(), stepped = block.start();
     const matrix whole = block(x, at_once);
     matrix steps(N, width);
     for (index_t n = 0; n < N; ++n) steps.row(n) = block(x.row(n), stepped);
-    const auto S = at_once.scan.values(), s = stepped.scan.values();
-    float apart = std::max((whole - steps).cwiseAbs().maxCoeff(), (at_once.conv - stepped.conv).cwiseAbs().maxCoeff());
+    float apart = (whole - steps).cwiseAbs().maxCoeff();
+    const auto compare = [&](const auto& one, const auto& other) { apart = std::max(apart, std::abs(one - other)); };
+    const auto S = at_once.memories().values(), s = stepped.memories().values();
     for (index_t h = 0; h < block.H; ++h)
         for (index_t i = 0; i < block.S; ++i)
-            for (index_t p = 0; p < block.P; ++p) apart = std::max(apart, std::abs(S(0, h, i, p) - s(0, h, i, p)));
+            for (index_t p = 0; p < block.P; ++p) compare(S(0, h, i, p), s(0, h, i, p));
+    for (index_t c = 0; c < block.mixed; ++c)
+        for (index_t k = 0; k < block.K - 1; ++k) compare(at_once.inputs()(0, c, k), stepped.inputs()(0, c, k));
     std::printf(
         "a Mamba-2 block over %td tokens, at once and one by one: outputs to %.1f, they and the states differ by "
         "at most %.1e\n",

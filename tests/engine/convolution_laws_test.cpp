@@ -49,6 +49,81 @@ TEST(convolution, pieces_of_any_lengths_are_one_shot) {
             }
 }
 
+/// A stream of a few tokens at a time through a long filter, by direct sums, against one transform; a past of any
+/// strides, and inputs of a narrower type.
+template <class X>
+void streams(index_t K, const layout& of_past, const layout& of_tokens) {
+    constexpr index_t B = 2, N = 260, C = 5;
+    const auto x = test::normal<X>({B, 1, N, C}, 1, 1, of_tokens);
+    const auto g = test::normal<float>(x.shape(), 2), h = test::normal<float>({1, 1, C, K}, 3);
+    const std::vector<float> raise{1, -2, 3, 0, 5};
+    const convolution_filter<float> chosen(matrix(h)), transform(matrix(h), {.form = convolution_form::transform});
+    tensor<float> whole(x.shape());
+    convolution(sequence(x), transform, sequence(whole), input_gate(sequence(g)), output_gate(sequence(g)),
+                channel_bias(dense(raise.data(), {C})));
+    for (index_t length : {1, 2, 3, 7, 64, 200}) {
+        SCOPED_TRACE("K " + std::to_string(K) + ", pieces of " + std::to_string(length));
+        tensor<float> pieces(x.shape(), of_tokens), before({B, 1, C, K - 1}, of_past);
+        before.fill([](index_t) { return 0; });
+        for (index_t n = 0; n < N; n += length) {
+            const range piece{n, std::min(N, n + length)};
+            const auto some = [&](const auto& v) { return slice(v, 1, piece); };
+            convolution(some(sequence(x)), chosen, some(sequence(pieces)), past(sequence(before)),
+                        input_gate(some(sequence(g))), output_gate(some(sequence(g))),
+                        channel_bias(dense(raise.data(), {C})));
+        }
+        EXPECT_LE(test::distance(whole, pieces), 2e-7 * test::norm(whole));
+        EXPECT_TRUE(pieces.poisoned_outside());
+        EXPECT_TRUE(before.poisoned_outside());
+        for (index_t i = 0; i < std::min(N, K - 1); ++i)
+            ASSERT_EQ(before(1, 0, 2, K - 2 - i), static_cast<float>(x(1, 0, N - 1 - i, 2)) * g(1, 0, N - 1 - i, 2));
+    }
+}
+
+TEST(convolution, a_few_tokens_of_a_long_filter_are_direct_sums) {
+    for (index_t K : {100, 1000, 1037, 2048}) {
+        streams<float>(K, layout::heads(), layout::channels_first());
+        streams<bf16>(K, layout::strided(), layout::strided());
+    }
+    // One token costs no transform: no scratch for one, whatever its length.
+    const auto h = test::normal<float>({1, 1, 1, 5000}, 1);
+    const convolution_filter<float> chosen(matrix(h)), transform(matrix(h), {.form = convolution_form::transform});
+    std::vector<float> x(1), y(1), before(4999);
+    const auto bytes = [&](const auto& filter) {
+        serial alone;
+        std::size_t need = 0;
+        convolution(dense(x.data(), {1, 1, 1}), filter, dense(y.data(), {1, 1, 1}), scratch_size(alone, need),
+                    past(dense(before.data(), {1, 1, 4999})));
+        return need;
+    };
+    EXPECT_LT(bytes(chosen), 100'000u);
+    EXPECT_GT(bytes(transform), 2 * bytes(chosen));
+}
+
+TEST(convolution, a_few_tokens_are_causal_to_the_bit) {
+    const auto h = test::normal<float>({1, 1, 3, 1003}, 1);
+    for (index_t ahead : {0, 2}) {
+        const convolution_filter<float> filter(matrix(h), {.ahead = ahead});
+        for (index_t N : {1, 5, 30})
+            for (index_t cut = 0; cut < N; ++cut) {
+                const auto x = test::normal<float>({1, 1, N, 3}, 2);
+                auto spoilt = x;
+                for (index_t n = cut; n < N; ++n)
+                    for (index_t c = 0; c < 3; ++c)
+                        spoilt(0, 0, n, c) = c == 0 ? std::nanf("") : c == 1 ? HUGE_VALF : 1e38f;
+                tensor<float> y(x.shape()), z(x.shape());
+                convolution(sequence(x), filter, sequence(y));
+                convolution(sequence(spoilt), filter, sequence(z));
+                for (index_t n = 0; n < cut - ahead; ++n)
+                    for (index_t c = 0; c < 3; ++c) ASSERT_EQ(y(0, 0, n, c), z(0, 0, n, c)) << n;
+                for (index_t n = std::max<index_t>(0, cut - ahead); n < N; ++n) {
+                    ASSERT_TRUE(std::isnan(z(0, 0, n, 0)));
+                    ASSERT_FALSE(std::isfinite(z(0, 0, n, 1)));
+                }
+            }
+    }
+}
+
 TEST(convolution, direct_sums_are_causal_to_the_bit) {
     for (index_t N : {40, 1500})
         for (index_t cut : {1, 17, 39}) {
@@ -186,6 +261,13 @@ TEST(convolution, refuses_what_does_not_fit) {
         "y overlaps the output gate");
     refuses<shape_error>([&] { convolution(x, filter, y, channel_bias(dense(at(0), {3}))); },
                          "the bias has 3 channels, the filter has 4");
+    refuses<shape_error>([&] { convolution(x, filter, y, channel_bias(dense(at(176), {4}))); },
+                         "y or the past overlaps the bias");
+    refuses<shape_error>(
+        [&] {
+            convolution(x, filter, y, past(dense(at(1000), {2, 4, 49})), channel_bias(dense(at(1100), {4})));
+        },
+        "y or the past overlaps the bias");
     refuses<shape_error>(
         [&] {
             convolution(x, filter, y, past(dense(at(1000), {2, 4, 48})));

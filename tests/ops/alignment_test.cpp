@@ -191,6 +191,39 @@ TEST(chunkwise_alignment, spreads_and_keeps_the_sum) {
     refuses<argument_error>([&] { chunkwise_alignment(rows(alpha), rows(u), 0, rows(beta)); }, "windows have 0 keys");
 }
 
+/// With all of alpha at the stop, the soft weights over the values are the hard context; without a stop it is 0.
+TEST(chunkwise_context, is_the_soft_context_of_a_sure_stop) {
+    const index_t B = 4, M = 17, E = 5;
+    auto u = test::normal<float>({1, 1, B, M}, 1, 20);
+    const auto v = test::normal<float>({B, 1, M, E}, 2);
+    const std::vector<index_t> stops{0, 7, M, M - 1};
+    auto alpha = test::constant<float>({1, 1, B, M}, 0), beta = alpha;
+    for (index_t b = 0; b < B; ++b)
+        if (stops[b] < M) alpha(0, 0, b, stops[b]) = 1;
+    for (index_t w : {1, 2, 6, 100}) {
+        tensor<float> context({1, 1, B, E}, test::layout::strided());
+        chunkwise_context(stops, rows(u), seq(v), w, rows(context));
+        chunkwise_alignment(rows(alpha), rows(u), w, rows(beta));
+        for (index_t b = 0; b < B; ++b)
+            for (index_t e = 0; e < E; ++e) {
+                double want = 0;
+                for (index_t j = 0; j < M; ++j) want += double(beta(0, 0, b, j)) * v(b, 0, j, e);
+                EXPECT_NEAR(context(0, 0, b, e), want, 1e-6);
+                if (stops[b] == M) EXPECT_EQ(context(0, 0, b, e), 0);
+                if (w == 1 && stops[b] < M) EXPECT_EQ(context(0, 0, b, e), v(b, 0, stops[b], e));
+            }
+        EXPECT_TRUE(context.poisoned_outside());
+    }
+    tensor<float> context({1, 1, B, E});
+    const auto call = [&](std::vector<index_t> at, index_t w) {
+        chunkwise_context(at, rows(u), seq(v), w, rows(context));
+    };
+    refuses<argument_error>([&] { call(stops, 0); }, "chunkwise_context: windows have 0 keys");
+    refuses<argument_error>([&] { call({0, 1, M + 1, 2}, 2); }, "stop 18 of 17 keys");
+    refuses<shape_error>([&] { call({0, 1, 2}, 2); }, "there are 3 stops of 4 sequences");
+    EXPECT_TRUE(std::isnan(context(0, 0, 0, 0)));
+}
+
 struct prefixes {
     tensor<float> q, k, v, o;
     explicit prefixes(const test::layout& l = {})

@@ -78,6 +78,90 @@ TEST(hyena, a_delta_and_gates_of_one_are_the_identity) {
     y.each([&](index_t, index_t, index_t n, index_t c) { ASSERT_NEAR(y(0, 0, n, c), u(0, 0, n, 2 * C + c), 1e-13); });
 }
 
+/// Streams of any pieces are one shot, with the pasts of all filters carried along.
+template <class T>
+void streams(index_t p, index_t N, index_t C, index_t length, const layout& l) {
+    SCOPED_TRACE("order " + std::to_string(p) + ", pieces of " + std::to_string(length));
+    const auto u = test::normal<T>({2, 1, N, (p + 1) * C}, 1, 1, l);
+    std::vector<convolution_filter<T>> filters;
+    std::vector<tensor<T>> held;
+    std::vector<view<T, 3>> before;
+    for (index_t o = 0; o < p - 1; ++o) {
+        const index_t K = o == 1 ? 3 : N / 2 + o;
+        const auto h = test::normal<T>({1, 1, C, K}, 10 + test::number(o), 1 / std::sqrt(double(K)));
+        filters.emplace_back(matrix(h));
+        held.push_back(test::constant<T>({2, 1, C, K - 1}, 0));
+    }
+    for (auto& x : held) before.push_back(sequence(x));
+    const std::span<const convolution_filter<T>> all(filters);
+    tensor<T> whole({2, 1, N, C}), pieces(whole.shape(), l);
+    hyena(sequence(u), all, sequence(whole));
+    for (index_t n = 0; n < N; n += length) {
+        const range piece{n, std::min(N, n + length)};
+        hyena(slice(sequence(u), 1, piece), all, slice(sequence(pieces), 1, piece), pasts<T>(before));
+    }
+    EXPECT_LE(test::distance(whole, pieces), 4 * double(p) * test::epsilon<T> * test::norm(whole));
+    if (p > 2) return;
+    auto zeros = test::constant<T>(held[0].shape(), 0);
+    hyena(sequence(u), filters[0], sequence(pieces), past(sequence(zeros)));
+    EXPECT_LE(test::distance(whole, pieces), 8 * test::epsilon<T> * test::norm(whole));
+    EXPECT_TRUE(test::same_values(zeros, held[0]));
+}
+
+TEST(hyena, pieces_are_one_shot) {
+    for (index_t p : {2, 3, 4})
+        for (index_t length : {1, 2, 7, 100, 301}) {
+            streams<float>(p, 301, 5, length, layout::heads());
+            streams<double>(p, 301, 3, length, layout::channels_first());
+        }
+}
+
+/// Distilled filters, a token at a time, against the convolutions with their samples; states can be read and set.
+TEST(hyena, distilled_filters_decode_as_the_convolution) {
+    constexpr index_t N = 90, C = 5;
+    for (std::size_t p : {2, 4}) {
+        std::vector<convolution_filter<double>> filters;
+        std::vector<modal_filter<double>> modal;
+        std::vector<modal_filter<double>::state> states;
+        const counter_random random(4);
+        std::uint64_t drawn = 0;
+        for (std::size_t o = 0; o + 1 < p; ++o) {
+            std::vector<modal_form> forms(C);
+            std::vector<double> taps;
+            for (modal_form& f : forms) {
+                f.first = random.normal(drawn++);
+                for (int n = 0; n < 3; ++n) {
+                    f.poles.push_back(std::polar(0.3 + 0.6 * random.uniform(drawn), 3 * random.uniform(drawn + 1)));
+                    f.residues.emplace_back(random.normal(drawn + 2), random.normal(drawn + 3));
+                    drawn += 4;
+                }
+                const auto h = f.samples(N);
+                taps.insert(taps.end(), h.begin(), h.end());
+            }
+            filters.emplace_back(dense(std::as_const(taps).data(), {C, N}));
+            modal.emplace_back(std::span<const modal_form>(forms));
+            states.push_back(modal.back().start(2));
+        }
+        const auto u = test::normal<double>({2, 1, N, static_cast<index_t>(p + 1) * C}, 1);
+        tensor<double> whole({2, 1, N, C}), steps(whole.shape());
+        hyena(sequence(u), std::span<const convolution_filter<double>>(filters), sequence(whole));
+        for (index_t n = 0; n < N; ++n) {
+            const range piece{n, n + 1};
+            if (n == 40)  // a copy made by hand goes on alike
+                for (auto& state : states) {
+                    auto copy = modal[0].start(2);
+                    for (index_t b = 0; b < 2; ++b)
+                        for (index_t c = 0; c < C; ++c)
+                            for (index_t m = 0; m < 3; ++m) copy.set_mode(b, c, m, state.mode(b, c, m));
+                    state = copy;
+                }
+            hyena(slice(sequence(u), 1, piece), std::span<const modal_filter<double>>(modal),
+                  slice(sequence(steps), 1, piece), std::span(states));
+        }
+        EXPECT_LE(test::distance(whole, steps), 1e-13 * test::norm(whole));
+    }
+}
+
 reals drawn(index_t rows, index_t columns, std::uint64_t seed, double spread) {
     const counter_random random(seed);
     reals m(rows, columns);
@@ -169,7 +253,29 @@ void layer_agrees(index_t p, index_t C, index_t D, index_t N, const hyena_layer_
     const auto x = test::normal<double>({2, 1, N, D}, 8);
     tensor<double> y(x.shape());
     threads pool(2);
-    hyena_layer<double>(w, options)(sequence(x), sequence(y), on(pool));
+    const hyena_layer<double> layer(w, options);
+    std::size_t need = 0;
+    layer(sequence(x), sequence(y), scratch_size(pool, need));
+    EXPECT_TRUE(test::same_values(y, tensor<double>(x.shape()))) << "was written";
+    EXPECT_GT(need, 0u);
+    std::vector<std::byte> poisoned(need + arena::alignment, std::byte{0xff});
+    arena scratch{std::span<std::byte>(poisoned)}, small(need / 2);
+    EXPECT_THROW(layer(sequence(x), sequence(y), on(pool, small)), argument_error);
+    layer(sequence(x), sequence(y), on(pool, scratch));
+    if (options.kept_length > 0) {
+        for (index_t length : {1, 3, 100}) {
+            tensor<double> pieces(x.shape(), layout::strided());
+            auto past = layer.start(2);
+            for (index_t n = 0; n < N; n += length) {
+                const range piece{n, std::min(N, n + length)};
+                layer(slice(sequence(x), 1, piece), slice(sequence(pieces), 1, piece), past, on(pool));
+            }
+            EXPECT_EQ(past.tokens(), N);
+            EXPECT_LE(test::distance(y, pieces), 1e-13 * test::norm(y)) << length;
+        }
+        auto past = layer.start(2);
+        EXPECT_THROW(layer(sequence(x), sequence(y), past = layer.start(1)), shape_error);
+    }
     const reals k = net.defined(N);
     for (index_t b = 0; b < 2; ++b) {
         const Eigen::Map<const reals> xb(&x(b, 0, 0, 0), N, D);
@@ -202,7 +308,37 @@ TEST(hyena_layer, matches_the_definition) {
         layer_agrees(2, 20, 6, N, {});
         layer_agrees(3, 5, 4, N, {.channels_at_once = 2});
         layer_agrees(2, 5, 4, N, {.channels_at_once = 3, .kept_length = 300});
+        layer_agrees(3, 5, 4, N, {.channels_at_once = 2, .kept_length = 260});
     }
+}
+
+/// bf16 in and out: the groups of channels add up in float, and are rounded once.
+TEST(hyena_layer, narrow_outputs_are_rounded_once) {
+    constexpr index_t N = 70, C = 24, D = 5;
+    const auto cast = [](const reals& m) { return implicit_filter<float>::matrix(m.cast<float>()); };
+    const auto column = [](const reals& m) { return implicit_filter<float>::column(m.cast<float>()); };
+    const network net(5, 16, C, 400);
+    const hyena_weights<float> w{2,
+                                 cast(drawn(3 * C, D, 1, 0.3)),
+                                 column(drawn(3 * C, 1, 2, 0.3)),
+                                 cast(drawn(3 * C, 3, 3, 0.5)),
+                                 column(drawn(3 * C, 1, 4, 0.3)),
+                                 net.made<float>(),
+                                 column(drawn(C, 1, 5, 0.5)),
+                                 cast(drawn(D, C, 6, 0.3)),
+                                 column(drawn(D, 1, 7, 0.3))};
+    const auto x = test::normal<bf16>({2, 1, N, D}, 8);
+    tensor<bf16> narrow(x.shape());
+    tensor<float> wide(x.shape()), strided(x.shape(), layout::strided());
+    const hyena_layer<float> layer(w, {.channels_at_once = 5});
+    layer(sequence(x), sequence(wide));
+    layer(sequence(x), sequence(narrow));
+    layer(sequence(x), sequence(strided));
+    EXPECT_TRUE(test::same_values(wide, strided));
+    EXPECT_TRUE(strided.poisoned_outside());
+    narrow.each([&](index_t b, index_t h, index_t n, index_t d) {
+        ASSERT_EQ(static_cast<float>(narrow(b, h, n, d)), static_cast<float>(static_cast<bf16>(wide(b, h, n, d))));
+    });
 }
 
 TEST(hyena, refuses_what_does_not_fit) {
@@ -217,6 +353,12 @@ TEST(hyena, refuses_what_does_not_fit) {
     refuses<shape_error>([&] { hyena(u, other, y); }, "a filter has 3 channels, y has 4");
     refuses<shape_error>([&] { hyena(u, filter, dense(m.data(), {1, 10, 4})); }, "y overlaps u");
     refuses<argument_error>([&] { hyena(u, std::span<const convolution_filter<float>>(), y); }, "the least order is 2");
+    const auto before = dense(m.data() + 600, {1, 4, 9});
+    const std::vector<view<float, 3>> two{before, before};
+    refuses<argument_error>([&] { hyena(u, filter, y, pasts<float>(two)); }, "there are 2 pasts of 1 filters");
+    refuses<shape_error>([&] { hyena(u, filter, y, past(dense(m.data() + 530, {1, 4, 9}))); },
+                         "a past overlaps u or y");
+    refuses<shape_error>([&] { hyena(u, filter, y, past(dense(m.data() + 600, {1, 4, 8}))); }, "the past has 8 tokens");
     const auto net = network(5, 8, 4, 100);
     refuses<argument_error>([&] { net.made<float>().hidden(101); }, "asked for 101 taps of 100");
     refuses<shape_error>([&] { network(4, 8, 4, 100).made<float>(); }, "a position has 4 features");

@@ -206,6 +206,16 @@ TEST(mamba2, of_16_bits_rounds_the_state_s_part_and_the_sum) {
     });
 }
 
+TEST(mamba2, computes_nothing_while_it_counts_scratch) {
+    const block<float> m({2, 4, 2, 33, 9, 17});
+    serial alone;
+    std::size_t need = 0;
+    const auto y = m.run(m.options(), scratch_size(alone, need));
+    EXPECT_TRUE(same_values(y, tensor<float>(y.shape()))) << "was written";
+    arena scratch(need);
+    EXPECT_TRUE(same_values(m.run(m.options(), on(alone, scratch)), m.run(m.options())));
+}
+
 TEST(mamba2, refuses_what_does_not_fit) {
     block<float> m({1, 2, 1, 6, 8, 8});
     const auto with = [&](auto change) {

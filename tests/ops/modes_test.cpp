@@ -295,4 +295,46 @@ TEST(lru, matches_the_definition) {
     check(2e-5);
 }
 
+/// S5: the discretised modes in complex_diagonal follow the continuous system dh/dt = A h + B x, x held between tokens,
+/// integrated in small steps; the trapezoidal rule to the square of its step.
+TEST(s5, discretised_modes_follow_the_continuous_system) {
+    constexpr index_t N = 40, C = 6;
+    using complex = std::complex<double>;
+    const auto mode = [](index_t c) { return complex(-0.1 - 0.2 * double(c), 0.5 * double(c)); };
+    const complex B{0.7, -0.4};
+    const auto x = test::normal<double>({1, 1, N, C}, 1), no_part = test::constant<double>(x.shape(), 0);
+    const auto far = [&](const auto& rule, double dt) {
+        std::vector<double> k(4 * C);
+        for (index_t c = 0; c < C; ++c) {
+            const auto d = rule(mode(c), B, dt);
+            k[c] = d.a.real(), k[C + c] = d.a.imag(), k[2 * C + c] = d.b.real(), k[3 * C + c] = d.b.imag();
+        }
+        const auto part = [&](index_t i) { return view<const double, 1>{k.data() + i * C, {C}, {1}}; };
+        tensor<double> hr(x.shape()), hi(x.shape());
+        const auto xr = seq(x), xi = seq(no_part);
+        const auto lr = part(0), li = part(1), sr = part(2), si = part(3);
+        const auto to_re = seq(hr), to_im = seq(hi);
+        complex_diagonal(complex_view(xr, xi), complex_view(lr, li), complex_view(sr, si), complex_view(to_re, to_im));
+        double worst = 0;
+        for (index_t c = 0; c < C; ++c) {
+            complex h;
+            for (index_t n = 0; n < N; ++n) {
+                const auto slope = [&](complex at) { return mode(c) * at + B * x(0, 0, n, c); };
+                constexpr int steps = 500;  // of the classical Runge-Kutta method
+                const double small = dt / steps;
+                for (int i = 0; i < steps; ++i) {
+                    const complex k1 = slope(h), k2 = slope(h + small / 2 * k1), k3 = slope(h + small / 2 * k2);
+                    h += small / 6 * (k1 + 2.0 * k2 + 2.0 * k3 + slope(h + small * k3));
+                }
+                worst = std::max(worst, std::abs(complex(hr(0, 0, n, c), hi(0, 0, n, c)) - h));
+            }
+        }
+        return worst;
+    };
+    for (double dt : {1.0, 0.1}) EXPECT_LT(far(zero_order_hold{}, dt), 1e-8);
+    const double coarse = far(bilinear{}, 0.1), fine = far(bilinear{}, 0.01);
+    EXPECT_LT(coarse, 1e-2);
+    EXPECT_LT(fine, coarse / 50);
+}
+
 }  // namespace

@@ -1,6 +1,7 @@
 // heed_test: LABELS sanitize
 // Left-to-right HMMs against the sum over all paths, and their laws.
 #include <heed/core/threads.hpp>
+#include <heed/ops/gaussian_emission.hpp>
 #include <heed/ops/neural_hmm.hpp>
 #include <heed/ref/lattice.hpp>
 
@@ -190,6 +191,68 @@ TEST(duration_walk, leaves_a_state_at_the_quantile) {
         walk.step(0.25);
     }
     EXPECT_EQ(states, (std::vector<index_t>{0, 0, 0, 1, 1, 1, 2, 2, 2}));  // 0.75^3 < 0.5
+}
+
+template <class S>
+void emits(index_t D, const test::layout& l) {
+    SCOPED_TRACE(D);
+    constexpr index_t B = 2, T = 7, N = 3;
+    constexpr double least = 0.3;
+    const auto x = test::normal<S>({B, 1, T, D}, 1, 1, l), mean = test::normal<S>({B, T, N, D}, 2, 1, l);
+    const auto deviation = test::uniform<S>({B, 1, N, D}, 3, -1, 2, l);  // some below the least
+    auto same = deviation.v();
+    same.shape[1] = T, same.strides[1] = 0;
+    tensor<float> e({B, 1, T, N}, test::layout::strided()), naive({B, 1, T, N});
+    tensor<double> exact(naive.shape());
+    threads pool(2);
+    gaussian_emission(seq(x), mean.v(), same, least, seq(e), on(pool));
+    exact.each([&](index_t b, index_t, index_t t, index_t s) {
+        std::vector<double> at[3];
+        for (index_t d = 0; d < D; ++d) {
+            at[0].push_back(static_cast<double>(x(b, 0, t, d)));
+            at[1].push_back(static_cast<double>(mean(b, t, s, d)));
+            at[2].push_back(static_cast<double>(deviation(b, 0, s, d)));
+        }
+        exact(b, 0, t, s) = ref::gaussian_log_density(at[0], at[1], at[2], least);
+        naive(b, 0, t, s) = ref::gaussian_log_density<float>(at[0], at[1], at[2], least);
+    });
+    EXPECT_TRUE(test::within_rule<float>(e, naive, exact));
+    EXPECT_TRUE(e.poisoned_outside());
+}
+
+TEST(gaussian_emission, is_the_log_density) {
+    for (index_t D : {0, 1, 7, 8, 16, 17, 40})
+        for (const auto& l : {test::layout::heads(), test::layout::strided()}) {
+            emits<float>(D, l);
+            emits<bf16>(D, l);
+        }
+    tensor<float> x({1, 1, 2, 3}), mean({1, 2, 4, 3}), e({1, 1, 2, 4});
+    refuses<argument_error>([&] { gaussian_emission(seq(x), mean.v(), mean.v(), 0, seq(e)); },
+                            "gaussian_emission: the least deviation is 0");
+    refuses<shape_error>([&] { gaussian_emission(seq(x), x.v(), mean.v(), 1, seq(e)); },
+                         "the mean has extent 1 on axis 1");
+}
+
+/// Drawn durations are geometric, drawn features have the density that the emission gives them, on average.
+TEST(sampled_walk, draws_from_the_model) {
+    constexpr index_t steps = 20000;
+    constexpr double tau = 0.2, deviation = 0.01, least = 0.5;
+    sampled_walk walk(3), again(3);
+    std::vector<double> frames(steps), densities(steps);
+    const double mean = 1.5, given = deviation;
+    for (double& x : frames) {
+        x = walk.feature(mean, deviation, least);
+        EXPECT_EQ(x, again.feature(mean, deviation, least));
+        EXPECT_EQ(walk.step(tau), again.step(tau));
+    }
+    EXPECT_NEAR(static_cast<double>(walk.state()) / steps, tau, 5 * std::sqrt(tau * (1 - tau) / steps));
+    gaussian_emission(dense(frames.data(), {1, steps, 1}), view<const double, 4>{&mean, {1, steps, 1, 1}, {}},
+                      view<const double, 4>{&given, {1, steps, 1, 1}, {}}, least,
+                      dense(densities.data(), {1, steps, 1}));
+    double sum = 0;
+    for (double density : densities) sum += density / steps;
+    const double entropy = 0.5 * std::log(2 * std::numbers::pi * std::numbers::e * least * least);
+    EXPECT_NEAR(sum, -entropy, 5 * std::sqrt(0.5 / steps));
 }
 
 }  // namespace

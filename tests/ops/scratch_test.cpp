@@ -7,7 +7,7 @@
 #include <heed/ops/log_linear_attention.hpp>
 #include <heed/ops/mlstm.hpp>
 
-#include "allocations.hpp"
+#include "keeps_to_scratch.hpp"
 #include "recurs.hpp"
 
 namespace {
@@ -25,35 +25,7 @@ struct data : recurrence_data<float> {
 /// run(start(), o, context) is a call of the operator from start().
 template <class Start, class Run>
 void keeps_to_scratch(const char* name, const Start& start, const Run& run) {
-    SCOPED_TRACE(name);
-    tensor<float> o({B, H, N, E}), mine(o.shape()), untouched(o.shape());
-    auto first = start();
-    run(first, o, detail::calling_thread{});
-    const auto with = [&](auto& pool) {
-        std::size_t need = 0;
-        auto s = start();
-        run(s, mine, scratch_size(pool, need));
-        EXPECT_GT(need, 0u);
-        EXPECT_TRUE(same_values(mine, untouched)) << "was written";
-        for (unsigned char poison : {0x00, 0xff, 0x7f}) {
-            std::vector<std::byte> memory(need + arena::alignment, std::byte{poison});
-            arena scratch{std::span<std::byte>(memory)};
-            auto again = start();
-            const std::size_t before = allocations;
-            run(again, mine, on{pool, scratch});
-            EXPECT_EQ(allocations.load(), before);
-            EXPECT_TRUE(same_values(mine, o));
-        }
-        mine = untouched;
-        std::vector<std::byte> memory(need / 2);
-        arena small{std::span<std::byte>(memory)};
-        EXPECT_THROW(run(s, mine, on{pool, small}), argument_error);
-        EXPECT_TRUE(same_values(mine, untouched)) << "was written";
-    };
-    serial alone;
-    with(alone);
-    threads pool(2);
-    with(pool);
+    test::keeps_to_scratch(name, {B, H, N, E}, start, run);
 }
 
 struct nothing {};

@@ -209,6 +209,22 @@ TEST(selective_scan, bits_do_not_depend_on_threads_or_neighbours) {
     EXPECT_TRUE(test::same_values(run_all(alone), of_last(one)));
 }
 
+/// One sequence of few channels still has a task for each of the crew, with the same bits.
+TEST(selective_scan, channels_of_one_sequence_are_shared_out) {
+    for (index_t crew : {2, 3}) {
+        index_t asked = 0;
+        executor_adapter pool(crew, [&](index_t n, auto f) {
+            asked = std::max(asked, n);
+            for (index_t i = 0; i < n; ++i) f(i);
+        });
+        system_of<float> x(1, 20, 256 + 5, 16), shared = x;
+        const auto one = run_all(x);
+        EXPECT_TRUE(test::same_values(run_all(shared, on(pool)), one));
+        EXPECT_TRUE(test::same_values(shared.state, x.state));
+        EXPECT_EQ(asked, crew);
+    }
+}
+
 TEST(selective_scan, extreme_steps) {
     constexpr float inf = std::numeric_limits<float>::infinity();
     for (float step : {-inf, -1e30f, -100.0f, 0.0f, 100.0f, 1e30f}) {

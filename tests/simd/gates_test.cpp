@@ -20,6 +20,7 @@ constexpr auto expm1_of = [](auto x) { return exp_both_nonpositive(x).expm1; };
 constexpr auto sigmoid_of = [](auto x) { return sigmoid(x); };
 constexpr auto silu_of = [](auto x) { return silu(x); };
 constexpr auto softplus_of = [](auto x) { return softplus(x); };
+constexpr auto log_sigmoid_of = [](auto x) { return log_sigmoid(x); };
 
 template <class T>
 class gates : public testing::Test {
@@ -88,8 +89,17 @@ TYPED_TEST(gates, softplus) {
         expect_at<T>(softplus_of, x, x);
         expect_at<T>(softplus_of, -x, 0);
     }
-    EXPECT_EQ(through<T>([](auto x) { return log_sigmoid(x); }, -this->inf), -this->inf);
-    EXPECT_EQ(through<T>([](auto x) { return log_sigmoid(x); }, this->inf), 0);
+}
+
+TYPED_TEST(gates, log_sigmoid) {
+    using T = TypeParam;
+    expect_within<T>(4, -this->largest, -this->low, log_sigmoid_of,
+                     [](wide x) { return x < -50 ? x - std::exp(x) : -std::log1p(std::exp(-x)); });
+    expect_within<T>(4, -30, 30, log_sigmoid_of, [](wide x) { return -std::log1p(std::exp(-x)); });
+    for (T x : {this->inf, this->largest, T(1e4)}) {
+        expect_at<T>(log_sigmoid_of, x, 0);
+        expect_at<T>(log_sigmoid_of, -x, -x);
+    }
 }
 
 TYPED_TEST(gates, log_add) {

@@ -119,10 +119,10 @@ view<T> tokens(std::span<T> memory, const extents<4>& shape) {
     return tokens(detail::checked(memory, shape, "tokens"), shape);
 }
 
-/// The rows [r.first, r.last) of axis `axis`.
+/// The rows [r.first, r.last) of axis `axis`. A view without memory stays one.
 template <class T, std::size_t Rank>
 constexpr view<T, Rank> slice(view<T, Rank> v, std::size_t axis, range r) {
-    v.data += r.first * v.strides[axis];
+    if (v.data) v.data += r.first * v.strides[axis];
     v.shape[axis] = r.size();
     return v;
 }

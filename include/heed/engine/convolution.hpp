@@ -2,7 +2,7 @@
 //
 //   (h conv x)[b, t, c] = sum_k h[c, k] x[b, t + ahead - k, c],  x = 0 outside the sequence
 // x, y (b, n, c): dense(p, {B, N, C}), channels(p, {B, C, N}), or any strides. Long filters by products of spectra, at
-// O(log K) a token; short ones by direct sums (convolution_filter.hpp says when).
+// O(log K) a token; short ones, and calls of a few tokens, by direct sums (convolution_filter.hpp says when).
 //
 // Direct sums are causal to the bit, and IEEE. A transform mixes what it meets, so there
 //   - rounding is relative to the norms: the error of a channel is about 1e-7 |h| |x| in float, with |x| taken over the
@@ -126,6 +126,8 @@ void convolution(const X& x, const convolution_filter<T, A>& filter, Y&& y, cons
     detail::check_convolution<T>(read, filter.channels(), filter.taps(), out, gate_in.g, gate_out.g, before);
     require_shape(!added.data || added.shape[0] == filter.channels(), op, "the bias has ", added.shape[0],
                   " channels, the filter has ", filter.channels());
+    require_shape(!added.data || (!overlap(out, added) && !overlap(before, added)), op,
+                  "y or the past overlaps the bias");
     require_argument(filter.longest() == 0 || in.shape[1] <= filter.longest(), op, "x has ", in.shape[1],
                      " tokens, the filter is for at most ", filter.longest());
     require_argument(!before.data || filter.ahead() == 0, op, "the filter looks ", filter.ahead(),

@@ -22,7 +22,8 @@ struct row_pointers {
     T* of(index_t c) const { return data ? data + c * stride : nullptr; }
 };
 
-/// The direct form: y[t] = bias + sum_k h[k] x[t + K - 1 - k] for t < n, to whole packs; x is read as far as they need.
+/// The direct form: y[t] = bias + sum_j h[j] x[t + j] for t < n, the last j first, to whole packs; x is read as far as
+/// they need.
 template <class A, class T>
 void sum_directly(const T* h, index_t K, const T* x, T bias, T* y, index_t n) {
     using P = pack<T, A>;
@@ -31,16 +32,50 @@ void sum_directly(const T* h, index_t K, const T* x, T bias, T* y, index_t n) {
     const auto block = [&](auto count, index_t t) HEED_INLINE_LAMBDA {
         P sum[count];
         unroll<count>([&](auto r) HEED_INLINE_LAMBDA { sum[r] = P(bias); });
-        const T* from = x + t + K - 1;
-        for (index_t k = 0; k < K; ++k, --from) {
-            const P tap(h[k]);
-            unroll<count>([&](auto r) HEED_INLINE_LAMBDA { sum[r] = fma(tap, load<P>(from + r * L), sum[r]); });
+        for (index_t j = K; j-- > 0;) {
+            const P tap(h[j]);
+            unroll<count>([&](auto r) HEED_INLINE_LAMBDA { sum[r] = fma(tap, load<P>(x + t + j + r * L), sum[r]); });
         }
         unroll<count>([&](auto r) HEED_INLINE_LAMBDA { store(y + t + r * L, sum[r]); });
     };
     index_t t = 0;
     for (; t + R * L <= n; t += R * L) block(std::integral_constant<int, R>{}, t);
     for (; t < n; t += L) block(std::integral_constant<int, 1>{}, t);
+}
+
+/// The same for many taps and a few tokens: lanes along the taps. x is read to the end of a pack.
+template <class A, class T>
+void sum_along_taps(const T* h, index_t K, const T* x, T bias, T* y, index_t n) {
+    using P = pack<T, A>;
+    constexpr index_t L = P::size;
+    constexpr int R = 4;  // outputs that share a load of taps
+    const index_t whole = K / L * L;
+    alignas(64) T rest[L] = {};
+    std::copy(h + whole, h + K, rest);
+    const auto kept = mask_of_bits<T, A>((std::uint32_t(1) << (K - whole)) - 1);  // later inputs may be NaN
+    const auto block = [&](auto outputs, auto at_once, index_t t) HEED_INLINE_LAMBDA {
+        P sum[outputs][at_once];
+        unroll<outputs>([&](auto r) HEED_INLINE_LAMBDA {
+            unroll<at_once>([&](auto u) HEED_INLINE_LAMBDA { sum[r][u] = P(0); });
+        });
+        const auto add = [&](index_t j, auto u) HEED_INLINE_LAMBDA {
+            const P tap = load<P>(h + j);
+            unroll<outputs>(
+                [&](auto r) HEED_INLINE_LAMBDA { sum[r][u] = fma(tap, load<P>(x + t + r + j), sum[r][u]); });
+        };
+        index_t j = 0;
+        for (; j + at_once * L <= whole; j += at_once * L)
+            unroll<at_once>([&](auto u) HEED_INLINE_LAMBDA { add(j + u * L, u); });
+        for (; j < whole; j += L) add(j, std::integral_constant<int, 0>{});
+        unroll<outputs>([&](auto r) HEED_INLINE_LAMBDA {
+            P all = fma(load_aligned<P>(rest), select(kept, load<P>(x + t + r + whole), P(0)), sum[r][0]);
+            for (int u = 1; u < at_once; ++u) all += sum[r][u];
+            y[t + r] = reduce_add(all) + bias;
+        });
+    };
+    index_t t = 0;
+    for (; t + R <= n; t += R) block(std::integral_constant<int, R>{}, std::integral_constant<int, 2>{}, t);
+    for (; t < n; ++t) block(std::integral_constant<int, 1>{}, std::integral_constant<int, 8>{}, t);
 }
 
 template <class A, class T, class X, class Y, class GI, class GO>
@@ -62,6 +97,11 @@ struct convolution_call {
     index_t N() const { return x.shape[1]; }
     index_t C() const { return x.shape[2]; }
     bool has_past() const { return past.data != nullptr; }
+    /// Taps that meet an input, if sums are direct; the last of the filter's rows.
+    index_t met() const { return has_past() ? filter.taps() : std::min(filter.taps(), N() + filter.ahead()); }
+    /// Null where sums are direct.
+    const plan_type* plan() const { return filter.is_brief(N(), met()) ? nullptr : filter.plan(); }
+    index_t taps() const { return plan() ? filter.taps() : met(); }
 
     /// Whether rows of x (or y) serve as they are.
     template <class S>
@@ -71,28 +111,31 @@ struct convolution_call {
     bool reads_rows() const { return is_row(x) && is_row(input_gate); }
     bool writes_rows() const { return is_row(y) && is_row(output_gate); }
     /// Direct sums work on copies: they read zeros around a sequence and write whole packs.
-    bool reads_in_place() const { return filter.plan() && !has_past() && reads_rows(); }
-    bool writes_in_place() const { return filter.plan() && writes_rows(); }
+    bool reads_in_place() const { return plan() && !has_past() && reads_rows(); }
+    bool writes_in_place() const { return plan() && writes_rows(); }
     /// Channels of a task: those of a transform, or those of a pack where tokens do not lie channel by channel.
     index_t width() const { return reads_rows() && writes_rows() ? G : std::max(L, G); }
     index_t chunk() const {
-        if (!filter.plan()) return direct_chunk;
+        if (!plan()) return direct_chunk;
         return !has_past() && filter.at_once(N()) ? N() : filter.chunk();
     }
     index_t chunks() const { return N() > 0 ? ceil_div(N(), chunk()) : 0; }
     index_t tasks() const { return ceil_div(C(), width()) * B() * chunks(); }
-    /// Numbers of a staged row: the inputs that a chunk of outputs meets, and packs beyond.
-    index_t row_size() const {
-        return round_up(std::min(N(), chunk()) + filter.taps() + L, static_cast<index_t>(arena::alignment / sizeof(T)));
+    /// Numbers of a staged row: a chunk of outputs and a pack beyond; the inputs these meet.
+    index_t out_size() const {
+        return round_up(std::min(N(), chunk()) + L, static_cast<index_t>(arena::alignment / sizeof(T)));
+    }
+    index_t in_size() const {
+        return round_up(std::min(N(), chunk()) + taps() + L, static_cast<index_t>(arena::alignment / sizeof(T)));
     }
 
     /// Scratch of one worker.
     struct space {
         T *z, *in, *out;
         space(carver& from, const convolution_call& call) {
-            z = from.template take<T>(call.filter.plan() ? call.filter.plan()->block() * 2 * L : 0);
-            in = from.template take<T>(call.reads_in_place() ? 0 : call.width() * call.row_size());
-            out = from.template take<T>(call.writes_in_place() ? 0 : call.width() * call.row_size());
+            z = from.template take<T>(call.plan() ? call.plan()->block() * 2 * L : 0);
+            in = from.template take<T>(call.reads_in_place() ? 0 : call.width() * call.in_size());
+            out = from.template take<T>(call.writes_in_place() ? 0 : call.width() * call.out_size());
         }
     };
     std::size_t worker_bytes() const {
@@ -120,26 +163,26 @@ struct convolution_call {
 
 private:
     void run_task(const space& own, range some, index_t b, range outputs) const {
-        const index_t K = filter.taps(), first = outputs.first + filter.ahead() - (K - 1);
+        const index_t K = taps(), first = outputs.first + filter.ahead() - (K - 1);
         const range all{has_past() ? -(K - 1) : 0, N()};
         // Direct sums want the zeros around a sequence, a transform does not.
-        const range wanted{filter.plan() ? std::max(all.first, first) : first, outputs.last + filter.ahead()};
-        row_pointers<const T> in{own.in, row_size()}, gate{};
+        const range wanted{plan() ? std::max(all.first, first) : first, outputs.last + filter.ahead()};
+        row_pointers<const T> in{own.in, in_size()}, gate{};
         range inputs = wanted & all;
         if (reads_in_place()) {
             in = rows_of(x, b, some.first, inputs.first);
             gate = rows_of(input_gate, b, some.first, inputs.first);
         } else {
             stage(own.in, some, b, wanted);
-            if (!filter.plan()) inputs = wanted;
+            if (!plan()) inputs = wanted;
         }
-        row_pointers<T> out{own.out, row_size()};
+        row_pointers<T> out{own.out, out_size()};
         row_pointers<const T> out_gate{};
         if (writes_in_place()) {
             out = rows_of(y, b, some.first, outputs.first);
             out_gate = rows_of(output_gate, b, some.first, outputs.first);
         }
-        if (filter.plan()) {
+        if (plan()) {
             for (index_t c = some.first; c < some.last; c += G) {
                 const index_t at = c - some.first;
                 group_rows group{{in.of(at), in.stride},
@@ -154,13 +197,15 @@ private:
                 transform_group(own.z, c, group);
             }
         } else {
+            // A filter with a plan has many taps.
+            const auto sum = filter.plan() ? sum_along_taps<A, T> : sum_directly<A, T>;
             for (index_t c = some.first; c < some.last; ++c)
-                sum_directly<A>(filter.taps_of(c), K, in.of(c - some.first), bias_of(c), out.of(c - some.first),
-                                outputs.size());
+                sum(filter.taps_of(c) + filter.taps() - K, K, in.of(c - some.first), bias_of(c),
+                    out.of(c - some.first), outputs.size());
         }
         if (writes_in_place()) return;
-        if (output_gate.data) rows_from<A, true>(output_gate, b, some, outputs, own.out, row_size());
-        rows_to<A>(own.out, row_size(), y, b, some, outputs);
+        if (output_gate.data) rows_from<A, true>(output_gate, b, some, outputs, own.out, out_size());
+        rows_to<A>(own.out, out_size(), y, b, some, outputs);
     }
 
     T bias_of(index_t c) const { return bias.data ? bias(c) : T(0); }
@@ -179,14 +224,17 @@ private:
     void stage(T* rows, range some, index_t b, range wanted) const {
         const range inside = wanted & range{0, N()}, before = wanted & range{-(filter.taps() - 1), 0};
         for (index_t c = 0; c < some.size(); ++c) {
-            T* row = rows + c * row_size();
+            T* row = rows + c * in_size();
             index_t j = wanted.first;
             const auto zeros = [&](index_t end) {
                 for (; j < end; ++j) *row++ = 0;
             };
             if (has_past()) {
                 zeros(before.first);
-                for (; j < before.last; ++j) *row++ = past(b, some.first + c, j + filter.taps() - 1);
+                if (!before.empty())
+                    widen_row<A>(&past(b, some.first + c, before.first + filter.taps() - 1), past.strides[2],
+                                 before.size(), row);
+                row += before.size(), j = std::max(j, before.last);
             }
             zeros(std::min(wanted.last, inside.first));
             row += inside.size(), j += inside.size();
@@ -194,8 +242,8 @@ private:
         }
         if (inside.empty()) return;
         T* const at = rows + (inside.first - wanted.first);
-        rows_from<A, false>(x, b, some, inside, at, row_size());
-        if (input_gate.data) rows_from<A, true>(input_gate, b, some, inside, at, row_size());
+        rows_from<A, false>(x, b, some, inside, at, in_size());
+        if (input_gate.data) rows_from<A, true>(input_gate, b, some, inside, at, in_size());
     }
 
     /// What a transform of up to G channels meets: rows from the first of `inputs` and of `outputs` on.
@@ -227,7 +275,7 @@ private:
     }
 
     void transform_group(T* z, index_t c, const group_rows& group) const {
-        const plan_type& plan = *filter.plan();
+        const plan_type& with = *filter.plan();
         const index_t inputs = group.inputs.size(), outputs = group.outputs.size();
         const index_t shift = group.outputs.first + filter.ahead() - group.inputs.first;  // output 0 in the window
         P spoilt(0);
@@ -242,15 +290,15 @@ private:
             if (s < group.channels)
                 stored(group.out.of(s), group.out_gate.of(s), i - shift, outputs, value + P(group.bias[s]));
         };
-        if (inputs > plan.size())
-            enter<true>(plan, z, read);
+        if (inputs > with.size())
+            enter<true>(with, z, read);
         else
-            enter<false>(plan, z, read);
-        transform<true>(plan, z, filter.spectrum_of(c));
-        if (shift + outputs > plan.size())
-            leave<true>(plan, z, write);
+            enter<false>(with, z, read);
+        transform<true>(with, z, filter.spectrum_of(c));
+        if (shift + outputs > with.size())
+            leave<true>(with, z, write);
         else
-            leave<false>(plan, z, write);
+            leave<false>(with, z, write);
         if (any(spoilt != P(0)))
             for (index_t s = 0; s < group.channels; ++s) spoil(group, s);
     }
@@ -273,7 +321,10 @@ private:
     void remember(index_t b, index_t c) const {
         const index_t kept = filter.taps() - 1, fresh = std::min(kept, N());
         const auto at = [&](index_t i) -> T& { return past(b, c, i); };
-        for (index_t i = 0; i < kept - fresh; ++i) at(i) = at(i + fresh);
+        if (past.strides[2] == 1)
+            std::copy(&at(0) + fresh, &at(0) + kept, &at(0));
+        else
+            for (index_t i = 0; i < kept - fresh; ++i) at(i) = at(i + fresh);
         for (index_t i = 0; i < fresh; ++i) {
             const index_t n = N() - fresh + i;
             const T value = static_cast<T>(x(b, n, c));

@@ -2,7 +2,8 @@
 //
 //   y[t] = sum_k h[k] x[t + ahead - k],  k < K;  ahead = 0 is causal
 // A convolution is done in chunks of outputs, each a product of spectra modulo x^(2P) + 1 (tile/fft.hpp) or a direct
-// sum. P is chosen by K and the length of the calls. Memory: C (K + 2P) numbers.
+// sum. P is chosen by K and the length of the calls; a call of a few tokens is direct where that is less work. Memory:
+// C (K + 2P) numbers.
 #pragma once
 
 #include <memory>
@@ -30,7 +31,8 @@ class convolution_filter {
     using plan_type = fft_plan<T, A>;
 
 public:
-    /// taps (C, K), any storage type. Throws argument_error where a tap is not finite.
+    /// taps (C, K), any storage type; without data, a filter that only tells what scratch its calls need. Throws
+    /// argument_error where a tap is not finite.
     template <class H>
     explicit convolution_filter(const H& taps, const filter_options& options = {})
         : convolution_filter(as_view(taps), view<const T, 1>{}, options) {}
@@ -51,8 +53,10 @@ public:
             K_ = std::min(K_, ahead_ + longest_) - first;
             ahead_ -= first;
         }
-        copy(slice(taps, 1, range{first, first + K_}), skip);
-        if (by_transform(options.form)) find_spectra();
+        if (taps.data) copy(slice(taps, 1, range{first, first + K_}), skip);
+        if (by_transform(options.form)) find_plan();
+        if (plan_ && taps.data) find_spectra();
+        if (plan_ && options.form == convolution_form::by_shape) most_direct_ = direct_work();
     }
 
     index_t channels() const { return C_; }
@@ -66,7 +70,9 @@ public:
 
     /// Null where sums are direct.
     const plan_type* plan() const { return plan_.get(); }
-    /// (K) of channel c.
+    /// Whether a call of n tokens that meet this many taps is done by direct sums, although there is a plan.
+    bool is_brief(index_t n, index_t taps) const { return n * taps <= most_direct_; }
+    /// (K) of channel c, in the order of the inputs they meet: h[K - 1], ..., h[0].
     const T* taps_of(index_t c) const { return taps_.data() + c * K_; }
     /// Of the channels from c on that are transformed at once; c is a multiple of their number.
     const T* spectrum_of(index_t c) const { return spectra() + c / plan_type::sequences * group_size(); }
@@ -84,6 +90,7 @@ private:
             T* const row = taps_.data() + c * K_;
             widen_row<A>(taps.data + c * taps.strides[0], taps.strides[1], K_, row);
             if (skip.data && K_ > 0) row[ahead_] += static_cast<T>(skip(c));
+            std::reverse(row, row + K_);
             require_argument(all_finite<A, T>(row, 1, K_), "convolution_filter", "channel ", c,
                              " has a tap that is not finite");
         }
@@ -97,6 +104,14 @@ private:
         return C_ > 0 && K_ * used > break_even * plan_type::sequences;
     }
 
+    /// Multiply-adds a channel that take the time of a transform. One of P points costs P (8 log2 P + 20) operations
+    /// for each of its sequences; a multiply-add of unaligned numbers counts as two.
+    index_t direct_work() const {
+        const auto P = static_cast<double>(plan_->size());
+        const index_t used = std::min<index_t>(C_, plan_type::sequences);
+        return static_cast<index_t>(P * (4 * std::log2(P) + 10)) * plan_type::sequences / used;
+    }
+
     /// Time of a call by transforms of P points, in arbitrary units; of one output if calls have any length.
     double cost(index_t P) const {
         const double large = P * plan_type::sequences * 2 * static_cast<index_t>(sizeof(T)) > (1 << 19) ? 1.5 : 1;
@@ -108,20 +123,23 @@ private:
         return each / static_cast<double>(outputs);
     }
 
-    void find_spectra() {
+    void find_plan() {
         index_t best = plan_type::length_for((K_ + 1) / 2);
         for (index_t P = best; P <= plan_type::length_for(4 * std::max(K_, longest_)); P = plan_type::length_for(P + 1))
             if (cost(P) < cost(best)) best = P;
         plan_ = std::make_shared<plan_type>(best);
+    }
+
+    void find_spectra() {
         memory_ = arena(static_cast<std::size_t>(spectra_size()) * sizeof(T));
         constexpr index_t G = plan_type::sequences;
-        const T scale = 1 / static_cast<T>(best);
+        const T scale = 1 / static_cast<T>(plan_->size());
         for (index_t c = 0; c < C_; c += G) {
             T* const z = spectra() + c / G * group_size();
             detail::enter<true>(*plan_, z, [&](index_t s, index_t n) {
                 alignas(64) T x[plan_type::L];
                 for (index_t l = 0; l < plan_type::L; ++l)
-                    x[l] = c + s < C_ && n + l < K_ ? taps_of(c + s)[n + l] : T(0);
+                    x[l] = c + s < C_ && n + l < K_ ? taps_of(c + s)[K_ - 1 - n - l] : T(0);
                 return load_aligned<pack<T, A>>(x);
             });
             detail::transform<false>(*plan_, z, z);
@@ -133,7 +151,7 @@ private:
     index_t group_size() const { return plan_->block() * 2 * plan_type::L; }
     index_t spectra_size() const { return ceil_div(C_, plan_type::sequences) * group_size(); }
 
-    index_t C_, K_, ahead_, longest_;
+    index_t C_, K_, ahead_, longest_, most_direct_ = -1;
     std::vector<T> taps_;
     std::shared_ptr<const plan_type> plan_;
     arena memory_;

@@ -72,6 +72,11 @@ template <class X, class Y>
 void check_apart(const char* op, const X& x, const Y& y) {
     require_shape(!overlap(x.v, y.v), op, x.name, " overlaps ", y.name, " in memory");
 }
+/// y is x itself, or apart from it.
+template <class Y, class X>
+void check_same_or_apart(const char* op, const Y& y, const X& x) {
+    if (!same_memory(y, x)) check_apart(op, y, x);
+}
 template <class Tuple, class F>
 void each_operand(const Tuple& operands, const F& f) {
     std::apply([&](const auto&... o) { (f(o), ...); }, operands);

@@ -114,7 +114,10 @@ struct selective_call {
 
     index_t S() const { return decay.shape[1]; }
     index_t groups() const { return in.shape[2]; }
-    channel_cut cut() const { return {groups() ? y.shape[2] / groups() : 0, L, 1, most_channels}; }
+    template <class E>
+    channel_cut cut(E& pool) const {
+        return cut_for(pool, order.count() * groups(), groups() ? y.shape[2] / groups() : 0, L, most_channels);
+    }
 
     struct memory {
         T *steps, *drives, *sums, *decays, *states, *constants, *rows, *numbers;
@@ -133,12 +136,12 @@ struct selective_call {
 
     template <class E>
     std::size_t scratch_bytes(E& pool) const {
-        return static_cast<std::size_t>(pool.width()) * memory(carver(), cut().widest(), S()).size;
+        return static_cast<std::size_t>(pool.width()) * memory(carver(), cut(pool).widest(), S()).size;
     }
 
     template <class E>
     void run(E& pool, std::byte* scratch) const {
-        const channel_cut blocks = cut();
+        const channel_cut blocks = cut(pool);
         const index_t per_group = blocks.count(), width = blocks.widest();
         const auto size = memory(carver(), width, S()).size;
         for_tasks(pool, order.count() * groups() * per_group, [&](index_t task, index_t worker) {

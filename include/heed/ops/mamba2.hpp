@@ -133,6 +133,7 @@ void mamba2(const X& x, const view<DT, 3>& dt, const view<Log, 1>& decay, const 
     if (!with.skip.data) return;
     using x_type = typename decltype(values)::value_type;
     const auto context = detail::pick<roles::context>(detail::calling_thread{}, policies...);
+    if constexpr (requires { context.bytes; }) return;  // scratch_size: nothing is computed
     for_tasks(*context.pool, to.shape[0] * to.shape[1], [&](index_t head, index_t) {
         const index_t b = head / to.shape[1], h = head % to.shape[1];
         detail::add_skip<A>(view<const x_type>(values), to, b, h, with.skip(h));

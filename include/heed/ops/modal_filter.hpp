@@ -67,24 +67,45 @@ public:
     class state {
     public:
         index_t sequences() const { return B_; }
+        index_t channels() const { return C_; }
+        index_t modes() const { return modes_; }
         std::size_t bytes() const { return numbers_.size() * sizeof(T); }
+
+        /// s_n of channel c of sequence b.
+        std::complex<T> mode(index_t b, index_t c, index_t n) const {
+            const auto i = at(b, c, n);
+            return {numbers_[i], numbers_[i + L]};
+        }
+        void set_mode(index_t b, index_t c, index_t n, std::complex<T> s) {
+            const auto i = at(b, c, n);
+            numbers_[i] = s.real(), numbers_[i + L] = s.imag();
+        }
 
     private:
         friend modal_filter;
-        state(index_t B, index_t size) : B_(B), numbers_(static_cast<std::size_t>(B * size)) {}
-        index_t B_;
-        std::vector<T> numbers_;
+        state(index_t B, const modal_filter& of)
+            : B_(B),
+              C_(of.C_),
+              modes_(of.modes_),
+              numbers_(static_cast<std::size_t>(B * of.blocks() * of.state_size())) {}
+        std::size_t at(index_t b, index_t c, index_t n) const {
+            return static_cast<std::size_t>(((b * ceil_div(C_, L) + c / L) * modes_ + n) * 2 * L + c % L);
+        }
+        index_t B_, C_, modes_;
+        std::vector<T> numbers_;  // (sequences, packs of channels, modes), real parts and then imaginary ones
     };
     state start(index_t B) const {
         require_argument(B >= 0, "modal_filter", "a state of ", B, " sequences");
-        return {B, blocks() * state_size()};
+        return {B, *this};
     }
 
     /// y = the filters over x after what s has seen; x, y (b, n, c), any number of tokens, y may be x. Policies:
-    /// on{pool}. Throws shape_error before anything is written.
+    /// on{pool, arena}, of which nothing is used. Throws shape_error before anything is written.
     template <class X, class Y, class... Policies>
     void operator()(const X& x, Y&& y, state& s, const Policies&... policies) const {
         constexpr const char* op = "modal_filter";
+        static_assert((has_role<Policies, roles::context> && ...),
+                      "heed: an argument is not a policy of modal_filter");
         const auto in = as_view(x);
         const auto out = as_view(y);
         const auto [B, N, C] = in.shape;
@@ -92,18 +113,22 @@ public:
         require_shape(in.shape == out.shape, op, "y is (", out.shape[0], ", ", out.shape[1], ", ", out.shape[2],
                       "), x (", B, ", ", N, ", ", C, ")");
         require_shape(s.B_ == B, op, "the state is of ", s.B_, " sequences, x of ", B);
+        require_shape(s.C_ == C_ && s.modes_ == modes_, op, "the state is of ", s.C_, " channels of ", s.modes_,
+                      " modes, the filters of ", C_, " of ", modes_);
         const bool same = static_cast<const void*>(in.data) == static_cast<const void*>(out.data) &&
                           in.strides == out.strides && sizeof(*in.data) == sizeof(*out.data);
         require_shape(same || !overlap(in, out), op, "y overlaps x and is not the same view");
-        auto& pool = *detail::pick<roles::context>(detail::calling_thread{}, policies...).pool;
-        for_tasks(pool, B * blocks(), [&, tokens = N](index_t task, index_t) {
-            const index_t b = task / blocks(), block = task % blocks();
-            T* const held = s.numbers_.data() + task * state_size();
-            for (index_t t = 0; t < tokens; ++t) {
-                const P u = token(in, b, t, block);
-                put(out, b, t, block, step(numbers() + block * block_size(), held, u));
-            }
-        });
+        const auto run = [&](auto& pool, std::byte*) {
+            for_tasks(pool, in.shape[0] * blocks(), [&](index_t task, index_t) {
+                const index_t b = task / blocks(), block = task % blocks();
+                T* const held = s.numbers_.data() + task * state_size();
+                for (index_t t = 0; t < in.shape[1]; ++t) {
+                    const P u = token(in, b, t, block);
+                    put(out, b, t, block, step(numbers() + block * block_size(), held, u));
+                }
+            });
+        };
+        detail::in_scratch(op, [](auto&) { return std::size_t(0); }, run, policies...);
     }
 
 private:

@@ -5,8 +5,11 @@
 //   beta_j = sum over k in [j, j + w) of alpha_k exp(u_j) / sum over l in (k - w, k] of exp(u_l)
 // The sum of alpha may be below 1: the rest ran off the end, and is not put back. A quotient of cumulative products,
 // the usual statement, underflows after a few hundred keys; this recurrence does not. Decoding stops at the first p >=
-// 1/2.
+// 1/2, key t, and reads  c = sum over l in (t - w, t] of v_l exp(u_l) / sum of exp(u_l)  there, 0 if there is none.
 #pragma once
+
+#include <span>
+#include <vector>
 
 #include "../engine/scan.hpp"
 
@@ -54,6 +57,26 @@ view<T, 3> by_key(const view<T, 2>& x) {
     return {x.data, {1, x.shape[1], x.shape[0]}, {0, x.strides[1], x.strides[0]}};
 }
 
+/// Softmax of u over the keys (k - w, k] of sequence b.
+template <class T>
+struct window_softmax {
+    T top, total;
+
+    static index_t first(index_t k, index_t window) { return std::max<index_t>(0, k - window + 1); }
+    template <class U>
+    static window_softmax of(const view<U, 2>& u, index_t b, index_t k, index_t window) {
+        window_softmax at{-std::numeric_limits<T>::infinity(), 0};
+        for (index_t l = first(k, window); l <= k; ++l) at.top = std::max(at.top, static_cast<T>(u(b, l)));
+        for (index_t l = first(k, window); l <= k; ++l) at.total += std::exp(static_cast<T>(u(b, l)) - at.top);
+        return at;
+    }
+    /// The weight of a key with this energy.
+    template <class X>
+    T operator()(const X& energy) const {
+        return std::exp(static_cast<T>(energy) - top) / total;
+    }
+};
+
 }  // namespace detail
 
 /// alpha (B, M) of a step, from energies e (B, M) and the alpha of the step before (the first: 1 at key 0, else 0). The
@@ -68,7 +91,7 @@ void monotonic_alignment(const E& e, const Before& before, Alpha&& alpha, const 
 }
 
 /// beta (B, M) from alpha (B, M) and a second energy u (B, M): each alpha spread over the window of w >= 1 keys that
-/// ends at its own, by softmax of u. Sums to what alpha sums to.
+/// ends at its own, by softmax of u. Sums to what alpha sums to. Cost O(M w).
 template <class Alpha, class U, class Beta>
 void chunkwise_alignment(const view<Alpha, 2>& alpha, const view<U, 2>& u, index_t window, const view<Beta, 2>& beta) {
     using namespace detail;
@@ -83,19 +106,18 @@ void chunkwise_alignment(const view<Alpha, 2>& alpha, const view<U, 2>& u, index
     check_apart(op, y, a);
     check_apart(op, y, x);
     using T = accumulator<std::remove_const_t<Alpha>, std::remove_const_t<U>, Beta>;
-    for (index_t b = 0; b < beta.shape[0]; ++b)
-        for (index_t j = 0; j < beta.shape[1]; ++j) {
+    const index_t M = beta.shape[1];
+    std::vector<window_softmax<T>> windows(static_cast<std::size_t>(M));
+    for (index_t b = 0; b < beta.shape[0]; ++b) {
+        for (index_t k = 0; k < M; ++k) windows[k] = window_softmax<T>::of(u, b, k, window);
+        for (index_t j = 0; j < M; ++j) {
             // Keys whose window holds j, each with the softmax of its own window at j.
             T sum = 0;
-            for (index_t k = j; k < std::min(j + window, beta.shape[1]); ++k) {
-                const index_t first = std::max<index_t>(0, k - window + 1);
-                T top = -std::numeric_limits<T>::infinity(), total = 0;
-                for (index_t l = first; l <= k; ++l) top = std::max(top, static_cast<T>(u(b, l)));
-                for (index_t l = first; l <= k; ++l) total += std::exp(static_cast<T>(u(b, l)) - top);
-                sum += static_cast<T>(alpha(b, k)) * (std::exp(static_cast<T>(u(b, j)) - top) / total);
-            }
+            for (index_t k = j; k < std::min(j + window, M); ++k)
+                sum += static_cast<T>(alpha(b, k)) * windows[k](u(b, j));
             beta(b, j) = static_cast<Beta>(sum);
         }
+    }
 }
 
 /// Hard decoding: the first key from `from` on with p >= 1/2, or M if there is none (the context is then 0).
@@ -104,6 +126,42 @@ index_t monotonic_stop(const view<E, 1>& e, index_t from) {
     index_t j = std::max<index_t>(0, from);
     while (j < e.shape[0] && !(static_cast<double>(e(j)) >= 0)) ++j;
     return std::min(j, e.shape[0]);
+}
+
+/// And what it reads: context (B, E) from second energies u (B, M) and values v (B, M, E), softmax of u over the window
+/// of w >= 1 keys that ends at stops[b]; 0 where that is M, no stop. w = 1 reads the value of the stop. Throws
+/// shape_error or argument_error before the context is touched.
+template <class U, class V, class O>
+void chunkwise_context(std::span<const index_t> stops, const view<U, 2>& u, const view<V, 3>& v, index_t window,
+                       const view<O, 2>& context) {
+    using namespace detail;
+    static constexpr const char* op = "chunkwise_context";
+    const auto x = reads("u", u);
+    const auto values = reads("v", v);
+    const auto out = writes("the context", context);
+    const auto [B, E] = context.shape;
+    const index_t M = u.shape[1];
+    require_argument(window >= 1, op, "windows have ", window, " keys, the least is 1");
+    check_written(op, out);
+    check_shape(op, x, {B, M}, "the context");
+    check_shape(op, values, {B, M, E}, "u, the context");
+    check_apart(op, out, x);
+    check_apart(op, out, values);
+    require_shape(static_cast<index_t>(stops.size()) == B, op, "there are ", static_cast<index_t>(stops.size()),
+                  " stops of ", B, " sequences");
+    for (const index_t stop : stops) require_argument(stop >= 0 && stop <= M, op, "stop ", stop, " of ", M, " keys");
+    using T = accumulator<std::remove_const_t<U>, std::remove_const_t<V>, O>;
+    for (index_t b = 0; b < B; ++b) {
+        const index_t stop = stops[static_cast<std::size_t>(b)];
+        const bool none = stop == M;
+        const auto weight = none ? window_softmax<T>{} : window_softmax<T>::of(u, b, stop, window);
+        for (index_t e = 0; e < E; ++e) {
+            T sum = 0;
+            for (index_t l = window_softmax<T>::first(stop, window); !none && l <= stop; ++l)
+                sum += weight(u(b, l)) * static_cast<T>(v(b, l, e));
+            context(b, e) = static_cast<O>(sum);
+        }
+    }
 }
 
 }  // namespace heed::inline HEED_ABI

@@ -88,7 +88,7 @@ void selective_scan(const U& u, const Delta& delta, const Decay& decay, const In
     each_operand(z, [&](const auto& w) { check_given(op, w, shape, "y"); });
     each_operand(state, [&](const auto& s) {
         check_written(op, s);
-        check_shape(op, s, {order.count(), C, S}, "the scan");
+        check_given(op, s, {order.count(), C, S}, "the scan");
     });
     check_apart_from_all(op, std::tuple_cat(x, bias, through, z), std::tuple_cat(o, state));
 

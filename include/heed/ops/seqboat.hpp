@@ -4,7 +4,7 @@
 //   active tokens, in their order: [z, o, v] = silu(m W2 + b2) (widths Z, H, H); q, k affine maps of z; local attention
 //   over the w active tokens before (and after, if not causal): relu(q.k / L + ..)^2, L = w or 2 w, or softmax(q.k /
 //   sqrt Z) h = (attention of v * o) W3 + b3, times p1, 0 for the others;  y = silu(r + h + residual)
-// Cost: the average, and O(active tokens x w). Memory beside: the values in the middle.
+// Cost: the average, and O(active tokens x w). Scratch: the values in the middle.
 #pragma once
 
 #include <vector>
@@ -38,8 +38,9 @@ struct active_window {
     bool is_causal = true;
 };
 
-/// x, residual, y: (B, N, C), x after the norm; returns how many tokens were active in each sequence. Policies: a
-/// weight, relu_squared (the default) or softmax, and on{pool}.
+/// x, residual, y: (B, N, C), x after the norm; returns how many tokens were active in each sequence. y may be the
+/// residual itself. Policies: a weight, relu_squared (the default) or softmax, and on{pool, arena}; scratch is for the
+/// case that all tokens are active. Throws shape_error or argument_error before y is touched.
 template <class A = default_arch, class X, class R, class T, class Y, class... P>
 std::vector<index_t> seqboat(const view<X, 3>& x, const view<R, 3>& residual_in, const seqboat_parameters<T>& with,
                              const active_window& near, const view<Y, 3>& y, const P&... policies) {
@@ -63,68 +64,84 @@ std::vector<index_t> seqboat(const view<X, 3>& x, const view<R, 3>& residual_in,
         check_shape(op, reads("an affine map", *v), {Z}, "kq");
     require_argument(near.tokens >= 1, op, "the window has ", near.tokens, " tokens, the least is 1");
     require_argument(with.temperature > 0, op, "the temperature is ", with.temperature);
+    check_apart(op, writes("y", y), reads("x", x));
+    check_same_or_apart(op, writes("y", y), reads("the residual", residual_in));
 
-    const on pool(*pick<roles::context>(calling_thread{}, policies...).pool);
-    std::vector<S> averages(static_cast<std::size_t>(B * N * C)), gates(static_cast<std::size_t>(B * N * (C + 2)));
-    const auto m = dense(averages.data(), {B, N, C}), base = dense(gates.data(), {B, N, C + 2});
-    ema<A>(x, with.ahead, m, residual{with.omega}, pool);
-    if (with.back.alpha.data) ema<A>(x, with.back, m, reversed{}, adding{}, pool);
-    for (S& value : averages) value = silu(value);
-    multiply_rows<A>(m, with.w, base, pool);
-
+    const auto weight = pick<roles::weight>(relu_squared{}, policies...);
+    const window mask = near.is_causal ? window{near.tokens, 0} : window{near.tokens, near.tokens};
+    const double reach = static_cast<double>(near.is_causal ? near.tokens : 2 * near.tokens);
+    const bool normal = std::remove_const_t<decltype(weight)>::normalised;
+    const scale by(normal ? 1 / std::sqrt(static_cast<double>(std::max<index_t>(1, Z))) : 1 / reach);
     std::vector<index_t> counts;
-    for (index_t i = 0; i < B; ++i) {
-        std::vector<index_t> active;
-        std::vector<S> share;
-        for (index_t n = 0; n < N; ++n) {
-            const S apart = base(i, n, 1) + static_cast<S>(with.b(1)) - base(i, n, 0) - static_cast<S>(with.b(0));
-            if (!(apart > 0)) continue;
-            active.push_back(n);
-            share.push_back(sigmoid(apart / static_cast<S>(with.temperature)));
-        }
-        const auto count = static_cast<index_t>(active.size());
-        counts.push_back(count);
-        std::vector<S> memory(static_cast<std::size_t>(std::max<index_t>(1, count) * (2 * C + Z + 2 * H + 2 * Z + H)));
-        S* free = memory.data();
-        const auto take = [&](index_t columns) {
-            return dense(std::exchange(free, free + count * columns), {1, count, columns});
-        };
+    const auto run = [&, B = B, N = N, C = C](carver& from, const auto& with_context) {
+        const auto take = [&](index_t columns) { return dense(from.take<S>(N * columns), {1, N, columns}); };
+        const auto m = dense(from.take<S>(B * N * C), {B, N, C});
+        const auto base = dense(from.take<S>(B * N * (C + 2)), {B, N, C + 2});
         const auto rows = take(C), out = take(C), projected = take(Z + 2 * H), q = take(Z), k = take(Z), a = take(H);
-        for (index_t t = 0; t < count; ++t)
-            std::copy_n(&m(i, active[static_cast<std::size_t>(t)], 0), y.shape[2], &rows(0, t, 0));
-        multiply_rows<A>(rows, with.w2, projected, pool);
-        for (index_t t = 0; t < count; ++t) {
-            for (index_t c = 0; c < Z + 2 * H; ++c)
-                projected(0, t, c) = silu(projected(0, t, c) + static_cast<S>(with.b2(c)));
-            for (index_t z = 0; z < Z; ++z) {
-                q(0, t, z) = projected(0, t, z) * static_cast<S>(with.kq(z)) + static_cast<S>(with.bq(z));
-                k(0, t, z) = projected(0, t, z) * static_cast<S>(with.kk(z)) + static_cast<S>(with.bk(z));
-            }
-        }
-        const auto one_head = [](const view<S, 3>& t) {
-            return view<S, 4>{t.data, {1, 1, t.shape[1], t.shape[2]}, {0, 0, t.strides[1], t.strides[2]}};
+        const auto share = take(1);
+        index_t* const active = from.take<index_t>(N);
+
+        ema<A>(x, with.ahead, m, residual{with.omega}, with_context);
+        if (with.back.alpha.data) ema<A>(x, with.back, m, reversed{}, adding{}, with_context);
+        if (!from.counts())
+            for (S* value = m.data; value < m.data + m.size(); ++value) *value = silu(*value);
+        multiply_rows<A>(m, with.w, base, with_context);
+
+        // What the active tokens are put through, in three parts.
+        const auto first = [](const auto& v, index_t count) { return slice(v, 1, {0, count}); };
+        const auto project = [&](index_t count) {
+            multiply_rows<A>(first(rows, count), with.w2, first(projected, count), with_context);
         };
-        const auto weight = pick<roles::weight>(relu_squared{}, policies...);
-        const window mask = near.is_causal ? window{near.tokens, 0} : window{near.tokens, near.tokens};
-        const double reach = static_cast<double>(near.is_causal ? near.tokens : 2 * near.tokens);
-        const bool normal = std::remove_const_t<decltype(weight)>::normalised;
-        const scale by(normal ? 1 / std::sqrt(static_cast<double>(std::max<index_t>(1, Z))) : 1 / reach);
-        attention<A>(one_head(q), one_head(k), one_head(slice(projected, 2, {Z + H, Z + 2 * H})), one_head(a), mask,
-                     weight, by, pool);
-        for (index_t t = 0; t < count; ++t)
-            for (index_t c = 0; c < H; ++c) a(0, t, c) *= projected(0, t, Z + c);
-        multiply_rows<A>(a, with.w3, out, pool);
-        for (index_t n = 0, t = 0; n < N; ++n) {
-            const bool here = t < count && active[static_cast<std::size_t>(t)] == n;
-            for (index_t c = 0; c < y.shape[2]; ++c) {
-                const S h =
-                    here ? (out(0, t, c) + static_cast<S>(with.b3(c))) * share[static_cast<std::size_t>(t)] : S(0);
-                y(i, n, c) = static_cast<Y>(
-                    silu(base(i, n, 2 + c) + static_cast<S>(with.b(2 + c)) + h + static_cast<S>(residual_in(i, n, c))));
-            }
-            t += here;
+        const auto attend = [&](index_t count) {
+            const auto values = slice(first(projected, count), 2, {Z + H, Z + 2 * H});
+            attention<A>(one_head(first(q, count)), one_head(first(k, count)), one_head(values),
+                         one_head(first(a, count)), mask, weight, by, with_context);
+        };
+        const auto project_back = [&](index_t count) {
+            multiply_rows<A>(first(a, count), with.w3, first(out, count), with_context);
+        };
+        if (from.counts()) {
+            // Few queries go another way than many, and their scratch need not be less.
+            for (index_t count = 0; count <= std::min<index_t>(N, lanes<S, A>); ++count)
+                project(count), attend(count), project_back(count);
+            project(N), attend(N), project_back(N);
+            return;
         }
-    }
+        for (index_t i = 0; i < B; ++i) {
+            index_t count = 0;
+            for (index_t n = 0; n < N; ++n) {
+                const S apart = base(i, n, 1) + static_cast<S>(with.b(1)) - base(i, n, 0) - static_cast<S>(with.b(0));
+                if (!(apart > 0)) continue;
+                std::copy_n(&m(i, n, 0), C, &rows(0, count, 0));
+                share(0, count, 0) = sigmoid(apart / static_cast<S>(with.temperature));
+                active[count++] = n;
+            }
+            counts.push_back(count);
+            project(count);
+            for (index_t t = 0; t < count; ++t) {
+                for (index_t c = 0; c < Z + 2 * H; ++c)
+                    projected(0, t, c) = silu(projected(0, t, c) + static_cast<S>(with.b2(c)));
+                for (index_t z = 0; z < Z; ++z) {
+                    q(0, t, z) = projected(0, t, z) * static_cast<S>(with.kq(z)) + static_cast<S>(with.bq(z));
+                    k(0, t, z) = projected(0, t, z) * static_cast<S>(with.kk(z)) + static_cast<S>(with.bk(z));
+                }
+            }
+            attend(count);
+            for (index_t t = 0; t < count; ++t)
+                for (index_t c = 0; c < H; ++c) a(0, t, c) *= projected(0, t, Z + c);
+            project_back(count);
+            for (index_t n = 0, t = 0; n < N; ++n) {
+                const bool here = t < count && active[t] == n;
+                for (index_t c = 0; c < C; ++c) {
+                    const S h = here ? (out(0, t, c) + static_cast<S>(with.b3(c))) * share(0, t, 0) : S(0);
+                    y(i, n, c) = static_cast<Y>(silu(base(i, n, 2 + c) + static_cast<S>(with.b(2 + c)) + h +
+                                                     static_cast<S>(residual_in(i, n, c))));
+                }
+                t += here;
+            }
+        }
+    };
+    in_shared_scratch(op, run, pick<roles::context>(calling_thread{}, policies...));
     return counts;
 }
 

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <limits>
+#include <numbers>
 #include <vector>
 
 #include "../core/view.hpp"
@@ -13,6 +14,19 @@ inline double log_plus(double a, double b) {
     const double top = std::max(a, b);
     if (top == -std::numeric_limits<double>::infinity()) return top;
     return top + std::log1p(std::exp(std::min(a, b) - top));
+}
+
+/// Log density of a frame under a diagonal Gaussian whose deviations are at least `least`.
+template <class Real = double>
+Real gaussian_log_density(const std::vector<double>& x, const std::vector<double>& mean,
+                          const std::vector<double>& deviation, double least) {
+    Real sum = 0;
+    for (std::size_t d = 0; d < x.size(); ++d) {
+        const Real by = static_cast<Real>(std::max(deviation[d], least));
+        const Real off = (static_cast<Real>(x[d]) - static_cast<Real>(mean[d])) / by;
+        sum -= off * off / 2 + std::log(by) + std::log(2 * std::numbers::pi_v<Real>) / 2;
+    }
+    return sum;
 }
 
 /// Calls f(state of each frame, log weight) for every alignment of a left-to-right HMM without skips: e(t, s)
