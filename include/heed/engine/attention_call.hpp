@@ -101,8 +101,13 @@ struct attention_call {
     double factor;                  // of q.k
     attention_cut cut;
 
-    /// Whether the rows of a head fill so few lanes that lanes over the width serve them better.
-    bool few_queries() const { return x.N() > 0 && x.N() <= shape::lanes / 2; }
+    /// Whether lanes over the width serve the rows of a head better than lanes over rows: where these leave a quarter of a
+    /// pack empty, or where there are so many keys that they are to be split over tasks. Batch and heads have no say, so
+    /// that a row's bits do not depend on them.
+    bool few_queries() const {
+        constexpr index_t most = 16, many_keys = 16 * split_cut::fewest_keys;
+        return x.N() > 0 && (4 * x.N() <= 3 * shape::lanes || (x.N() <= most && x.M() >= many_keys));
+    }
     index_t shift(index_t b) const { return offset ? *offset : x.end(b) - x.N(); }
     index_t tasks() const { return x.B() * x.G() * cut.tasks_per_group; }
     index_t key_tasks() const { return keys_observed ? x.B() * x.H() * ceil_div(x.M(), shape::tile_keys) : 0; }
