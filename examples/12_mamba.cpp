@@ -9,8 +9,6 @@
 
 using namespace heed;
 
-constexpr index_t D = 256, E = 512, S = 16, R = 16, K = 4;  // model, inner, states, rank of the steps, taps
-
 // Rows of a matrix as one sequence, (1, N, C).
 view<float, 3> sequence(matrix& x) { return dense(x.data(), {1, x.rows(), x.cols()}); }
 view<const float, 2> as_weight(const matrix& w) { return dense(w.data(), {w.rows(), w.cols()}); }
@@ -18,6 +16,7 @@ view<const float, 2> as_weight(const matrix& w) { return dense(w.data(), {w.rows
 // Weights of a model that was never trained. Taps and A lie with channels next to each other, so that a step has
 // nothing to transpose.
 struct block {
+    static constexpr index_t D = 256, E = 512, S = 16, R = 16, K = 4;  // model, inner, states, rank of the steps, taps
     matrix in = projection(D, 2 * E, 1), mixing = projection(E, R + 2 * S, 2), steps = projection(R, E, 3),
            out = projection(E, D, 4), taps = drawn(K, E, 5, 0.5), decay{S, E};
     std::vector<float> bias = std::vector<float>(E), step = std::vector<float>(E),
@@ -42,13 +41,13 @@ struct block {
 int main() {
     const block model;
     const auto weights = model.weights();
-    const index_t N = 1000;
+    const index_t N = 1000, D = block::D;
     matrix x = drawn(N, D, 7, 1), whole(N, D), steps(N, D);
     const auto now = [] {
         return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
     };
 
-    mamba_state<float> at_once(1, E, S, K), by_token(1, E, S, K);
+    mamba_state<float> at_once(1, block::E, block::S, block::K), by_token = at_once;
     double start = now();
     mamba_block(at_once, sequence(x), weights, sequence(whole));
     const double prefill = now() - start;
