@@ -171,9 +171,11 @@ private:
 
     source_run<key_rows, value_rows> run_of(index_t id, index_t g, index_t j) const {
         constexpr index_t enough = 256;  // keys; no kernel takes more at once
-        const index_t page = tables_.page(), size = tables_.of(id).size, row = row_of(id, j);
-        index_t last = (j / page + 1) * page;
-        while (last < std::min(size, j + enough) && row_of(id, last) == row + last - j) last += page;
+        const auto& [pages, size] = tables_.of(id);
+        const index_t page = tables_.page(), first = j / page, row = pages[static_cast<std::size_t>(first)] * page + j % page;
+        const index_t most = std::min(size, j + enough);
+        index_t last = (first + 1) * page;
+        for (auto at = pages.begin() + first; last < most && at[1] == at[0] + 1; ++at) last += page;
         return {{j, std::min(size, last)}, memory_.keys(g, row), memory_.values(g, row)};
     }
 
