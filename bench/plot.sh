@@ -4,10 +4,11 @@
 #   masks    time(mask) / time(full) against area       (f32, D 64, heed)
 #   types    GFLOP/s against N, a line per storage type (D 128, heed)
 #   decode   time per token against M, a line per cache and per storage type (D 128, two threads)
-#   mixers   time per token and head against N: softmax attention, windows, recurrences (D 64, one thread), and from where on
-#            each recurrence is faster than softmax attention
+#   mixers   time per token and head against N: softmax attention, windows, recurrences, scans and long convolutions, of
+#            which 64 channels are a head (D 64, one thread); mixers.txt: from where on each is faster than softmax
+#            attention, and which is fastest at each length
 set -eu
-[ $# -ge 2 ] || { sed -n '2,8s/^# *//p' "$0"; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,9s/^# *//p' "$0"; exit 2; }
 json=$1 out=$2 format=${3:-svg}
 command -v gnuplot >/dev/null || { echo "plot.sh: no gnuplot here"; exit 1; }
 mkdir -p "$out"
@@ -18,7 +19,9 @@ trap 'rm -rf "$data"' EXIT
 #   attention  mask type d n m h g threads contestant FLOPS seconds area
 #   decode     cache type d m h g threads contestant FLOPS seconds
 #   recurrence op type d e n h threads contestant FLOPS seconds
-touch "$data/attention" "$data/decode" "$data/recurrence"
+#   scan op type n c s threads contestant FLOPS seconds
+#   convolution op type n [k] c threads contestant FLOPS seconds
+touch "$data/attention" "$data/decode" "$data/recurrence" "$data/scan" "$data/convolution"
 awk -v folder="$data" '
     /^ *"[A-Za-z_]+":/ {
         key = $0; sub(/^ *"/, "", key); sub(/".*/, "", key)
@@ -111,35 +114,58 @@ decoding() {  # name, title
 }
 [ ! -s "$data/decode" ] || decoding decode 'a query of 32 heads over 8, D 128, two threads'
 
-# Softmax attention and recurrences on one axis; the crossovers as a table.
+# All kinds of mixers, as rows: kind mixer n ns. Those of several lengths on one axis, then the tables.
 mixing() {  # name, title
-    awk '$2 == "f32" && $3 == 64 && $8 == 1 && $9 == "heed" && $4 == $5 && ($1 == "causal" || $1 ~ /^window_/) {
-        print ($1 == "causal" ? "softmax" : $1), $4, 1e9 * $11 / $4 / $6 }' "$data/attention" >"$data/mixers"
-    awk '$2 == "f32" && $4 == 64 && $7 == 1 && $8 == "heed" && $1 !~ /^step/ { print $1, $5, 1e9 * $10 / $5 / $6 }' \
-        "$data/recurrence" >>"$data/mixers"
-    lines_of "$1" mixers '1' '$1' '$2' '$3'
+    {
+        awk '$2 == "f32" && $3 == 64 && $8 == 1 && $9 == "heed" && $4 == $5 && ($1 == "causal" || $1 ~ /^window_/) {
+            print "softmax", ($1 == "causal" ? "softmax" : $1), $4, 1e9 * $11 / $4 / $6 }' "$data/attention"
+        awk '$2 == "f32" && $4 == 64 && $7 == 1 && $8 == "heed" && $1 !~ /^step/ {
+            print "recurrence", $1, $5, 1e9 * $10 / $5 / $6 }' "$data/recurrence"
+        awk '$2 == "f32" && $6 == 1 && $7 == "heed" && $1 != "exponentials" {
+            print "scan", $1, $3, 1e9 * $9 / $3 / ($4 / 64) }' "$data/scan"
+        awk '$2 == "f32" && $(NF - 2) == "heed" && $(NF - 3) == 1 && ($1 == "hyena2" || $1 ~ /^long/ && $3 == $4) {
+            print "convolution", $1, $3, 1e9 * $NF / $3 / ($(NF - 4) / 64) }' "$data/convolution"
+    } | sort -u -k1,3 >"$data/mixers"
+    awk 'NR == FNR { lengths[$2]++; next } lengths[$2] > 1' "$data/mixers" "$data/mixers" >"$data/long_mixers"
+    lines_of "$1" long_mixers '1' '$2' '$3' '$4'
+    size=$([ "$format" = png ] && echo 1000,620 || echo 900,560)
     {
         head_of_plot "$1"
         echo "set logscale xy 2; set xlabel 'N'; set ylabel 'ns a token and head'; set key outside right top vertical"
         echo "set title '$2, $date'"
         draw_lines "$1"
     } | gnuplot
-    awk '$1 == "softmax" { softmax[$2] = $3 }
-         $1 != "softmax" && $1 !~ /^window/ { if (!($1 in seen)) { seen[$1] = 1; name[++count] = $1 } at[$1, $2] = $3 }
+    awk '{ kind[$2] = $1; at[$2, $3] = $4; if ($3 > longest) longest = $3 }
+         !(($1, $3) in least) || $4 < at[least[$1, $3], $3] { least[$1, $3] = $2 }
+         $1 != "softmax" && !($2 in seen) { seen[$2] = 1; name[++count] = $2 }
          END {
-             printf "%-20s %s\n", "recurrence", "faster than causal softmax attention from N on"
+             printf "%-34s %s\n", "mixer", "faster than causal softmax attention from N on"
              for (x = 1; x <= count; ++x) {
                  from = ""
-                 for (n = 64; n <= 16384; n *= 2)
-                     if ((n in softmax) && ((name[x], n) in at)) {
-                         if (at[name[x], n] >= softmax[n]) from = ""
+                 for (n = 64; n <= longest; n *= 2)
+                     if ((("softmax", n) in at) && ((name[x], n) in at)) {
+                         if (at[name[x], n] >= at["softmax", n]) from = ""
                          else if (from == "") from = n
                      }
-                 printf "%-20s %s\n", name[x], from == "" ? "-" : from
+                 printf "%-34s %s\n", name[x], from == "" ? "-" : from
+             }
+             kinds = split("softmax recurrence scan convolution", of)
+             printf "\n%-8s %-12s", "N", "fastest"
+             for (x = 1; x <= kinds; ++x) printf " %s", (x < kinds ? sprintf("%-26s", of[x] ", ns") : of[x] ", ns\n")
+             for (n = 64; n <= longest; n *= 2) {
+                 best = ""
+                 row = ""
+                 for (x = 1; x <= kinds; ++x) {
+                     mixer = least[of[x], n]
+                     mixer_ns = mixer == "" ? "-" : sprintf("%s %.0f", mixer, at[mixer, n])
+                     row = row " " (x < kinds ? sprintf("%-26s", mixer_ns) : mixer_ns)
+                     if (mixer != "" && (best == "" || at[mixer, n] < at[best, n])) best = mixer
+                 }
+                 if (best != "") printf "%-8d %-12s%s\n", n, kind[best], row
              }
          }' "$data/mixers" >"$out/$1.txt"
 }
-[ ! -s "$data/recurrence" ] || mixing mixers 'softmax attention and recurrences, f32, D 64, one thread'
+[ ! -s "$data/recurrence" ] || (mixing mixers 'mixers of sequences, f32, D 64, one thread')
 [ -s "$data/attention" ] || { ls "$out"; exit; }
 
 one='$8 == 1 && $4 == $5'

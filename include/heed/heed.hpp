@@ -45,6 +45,7 @@
 #include "ops/gateloop.hpp"
 #include "ops/gla.hpp"
 #include "ops/gsa.hpp"
+#include "ops/hawk_block.hpp"
 #include "ops/hgrn.hpp"
 #include "ops/hybrid_attention.hpp"
 #include "ops/hyena.hpp"

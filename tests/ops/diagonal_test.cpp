@@ -6,6 +6,7 @@
 #include <heed/ref/diagonal.hpp>
 
 #include "../support/compare.hpp"
+#include "../support/refuses.hpp"
 #include "../support/sequence.hpp"
 
 namespace {
@@ -87,6 +88,24 @@ TEST(rg_lru, slow_decays) {
             EXPECT_NEAR(h(1, 0, n, 5), want, 4e-6 * want);
         }
     }
+}
+
+TEST(rg_lru, another_power) {
+    const auto u = test::normal<float>(shape, 1), r = test::normal<float>(shape, 2), i = test::normal<float>(shape, 3);
+    const auto lambda = test::normal<float>({1, 1, 1, 37}, 4);
+    tensor<float> all(shape), h(shape), eight(shape);
+    all.each([&](index_t b, index_t k, index_t n, index_t c) { all(b, k, n, c) = lambda(0, 0, 0, c); });
+    rg_lru(seq(u), seq(r), seq(i), vec(lambda), seq(h), decay_power{0.75});
+    expect_defined(
+        h, [](auto x, auto a, auto b, auto l) { return ref::rg_lru(x, a, b, l, false, decltype(x)(0.75)); }, u, r, i,
+        all);
+    rg_lru(seq(u), seq(r), seq(i), vec(lambda), seq(h));
+    rg_lru(seq(u), seq(r), seq(i), vec(lambda), seq(eight), decay_power{8});
+    EXPECT_TRUE(test::same_values(h, eight));
+    for (double wrong : {0.0, -1.0, std::numeric_limits<double>::infinity(), std::numeric_limits<double>::quiet_NaN()})
+        test::refuses<argument_error>([&] { rg_lru(seq(u), seq(r), seq(i), vec(lambda), seq(h), decay_power{wrong}); },
+                                      "rg_lru: c is");
+    EXPECT_TRUE(test::same_values(h, eight));
 }
 
 TEST(rg_lru, limits) {

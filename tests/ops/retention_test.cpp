@@ -143,6 +143,16 @@ TEST(silu_gate, multiplies) {
         "silu_gate: token extent of o is 7, of g 6");
 }
 
+TEST(gelu_gate, multiplies) {
+    const auto x = normal<float>({2, 3, 7, 5}, 1), g = normal<float>({2, 3, 7, 5}, 2, 3);
+    tensor<float> o(x.shape());
+    gelu_gate(x, g, o);
+    o.each([&](index_t b, index_t h, index_t n, index_t e) {
+        ASSERT_NEAR(o(b, h, n, e), x(b, h, n, e) * gelu_tanh(double(g(b, h, n, e))), 1e-6);
+    });
+    refuses<shape_error>([&] { gelu_gate(x, g, tensor<float>({2, 3, 7, 4})); }, "gelu_gate: channel extent of o is 4");
+}
+
 /// What is left of a row after the norm does not depend on factors of the row: the stabilisers of other codes are
 /// invisible.
 TEST(retention, factors_of_rows_vanish_in_the_norm) {

@@ -19,6 +19,7 @@ constexpr auto exp_beside_of = [](auto x) { return exp_both_nonpositive(x).exp; 
 constexpr auto expm1_of = [](auto x) { return exp_both_nonpositive(x).expm1; };
 constexpr auto sigmoid_of = [](auto x) { return sigmoid(x); };
 constexpr auto silu_of = [](auto x) { return silu(x); };
+constexpr auto gelu_of = [](auto x) { return gelu_tanh(x); };
 constexpr auto softplus_of = [](auto x) { return softplus(x); };
 constexpr auto log_sigmoid_of = [](auto x) { return log_sigmoid(x); };
 
@@ -78,6 +79,22 @@ TYPED_TEST(gates, silu) {
     expect_at<T>(silu_of, this->inf, this->inf);
     for (T x : {this->inf, this->largest, T(1e4)}) expect_at<T>(silu_of, -x, 0);
     expect_at<T>(silu_of, 0, 0);
+}
+
+TYPED_TEST(gates, gelu_tanh) {
+    using T = TypeParam;
+    constexpr wide slope = 1.5957691216057307117597842397375274L;
+    const auto exactly = [](wide x) { return x * sigmoid_exactly(slope * (x + 0.044715L * x * x * x)); };
+    expect_within<T>(4, -1, -this->low, gelu_of, exactly);
+    for (T x : test::sweep<T>(-100, -1))
+        ASSERT_NEAR(through<T>(gelu_of, x), exactly(x), std::numeric_limits<T>::epsilon() / 2) << x;
+    for (T x = -6; x < 6; x += T(0.01))
+        ASSERT_NEAR(through<T>(gelu_of, x), x * std::erfc(-x * std::sqrt(0.5)) / 2, 5e-4) << x;
+    for (T x : {this->inf, this->largest, T(1e4)}) {
+        expect_at<T>(gelu_of, x, x);
+        expect_at<T>(gelu_of, -x, 0);
+    }
+    expect_at<T>(gelu_of, 0, 0);
 }
 
 TYPED_TEST(gates, softplus) {

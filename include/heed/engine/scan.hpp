@@ -49,7 +49,7 @@ void run_scan(const char* op, const Cell& cell, const In& in, const Constants& c
     each_operand(constants, [&](const auto& k) { check_shape(op, k, {first.v.shape[2]}, first.name); });
     each_operand(state, [&](const auto& s) {
         check_written(op, s);
-        check_shape(op, s, {order.count(), first.v.shape[2], Cell::carried::states}, "the scan");
+        check_given(op, s, {order.count(), first.v.shape[2], Cell::carried::states}, "the scan");
     });
     check_apart_from_all(op, std::tuple_cat(in, constants), state);
     check_apart_from_all(op, constants, std::tuple_cat(out, state));

@@ -85,13 +85,7 @@ void run_mamba(const view<X, 3>& x, const mamba_weights<W>& w, const view<Y, 3>&
         selective_scan<A>(u, delta, w.decay, part(mixed, R, S), part(mixed, R + S, S), h, softplus_step{},
                           step_bias{w.step_bias}, skip{w.skip}, gate{part(uz, E, E)}, carry{states}, with...);
         multiply_rows<A>(h, w.out, result, context);
-        if (from.counts()) return;
-        for (index_t b = 0; b < B; ++b)
-            for (index_t n = 0; n < N; ++n)
-                for (index_t c = 0; c < y.shape[2]; ++c) {
-                    const T old = adds ? static_cast<T>(y(b, n, c)) : T(0);
-                    y(b, n, c) = static_cast<Y>(old + result(b, n, c));
-                }
+        if (!from.counts()) hand_over(result, y, adds);
     };
     std::apply([&](const auto&... rest) { in_shared_scratch(op, run, rest...); },
                leave_out<roles::writing>(policies...));

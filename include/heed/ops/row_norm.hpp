@@ -2,6 +2,7 @@
 //
 //   rms_norm    o = x / sqrt(mean(x^2) + eps) (gain)     over the channels of a head, or of all heads of a token
 //   silu_gate   o = x g / (1 + e^-g)
+//   gelu_gate   o = x gelu_tanh(g)
 // x, g, o (B, H, N, E), any strides; o may be x.
 #pragma once
 
@@ -95,26 +96,35 @@ void rms_norm(const X& x, O&& o, const rms& by = {}) {
             }
 }
 
+namespace detail {
+/// o = x f(g).
+template <class A, class X, class G, class O, class F>
+void gate_rows(const char* op, const view<X>& x, const view<G>& g, const view<O>& o, const F& f) {
+    using T = accumulator<std::remove_const_t<X>, std::remove_const_t<G>, O>;
+    check_row_operand(op, "x", x, o);
+    check_row_operand(op, "g", g, o);
+    for (index_t b = 0; b < o.shape[0]; ++b)
+        for (index_t h = 0; h < o.shape[1]; ++h)
+            for (index_t n = 0; n < o.shape[2]; ++n)
+                each_piece<A, T>(g, b, h, n, [&](T* y, range e) {
+                    T factor[channels_at_once];
+                    widen_row<A>(&x(b, h, n, e.first), x.strides[3], e.size(), factor);
+                    map_channels(y, e.size(), y, f);
+                    for (index_t i = 0; i < e.size(); ++i) y[i] *= factor[i];
+                    narrow_row<A>(y, e.size(), &o(b, h, n, e.first), o.strides[3]);
+                });
+}
+}  // namespace detail
+
 /// o = x silu(g).
 template <class A = default_arch, class X, class G, class O>
 void silu_gate(const X& x, const G& g, O&& o) {
-    const auto in = as_view(x);
-    const auto gate = as_view(g);
-    const auto out = as_view(o);
-    using T = accumulator<typename decltype(in)::value_type, typename decltype(gate)::value_type,
-                          typename decltype(out)::value_type>;
-    detail::check_row_operand("silu_gate", "x", in, out);
-    detail::check_row_operand("silu_gate", "g", gate, out);
-    for (index_t b = 0; b < out.shape[0]; ++b)
-        for (index_t h = 0; h < out.shape[1]; ++h)
-            for (index_t n = 0; n < out.shape[2]; ++n)
-                detail::each_piece<A, T>(gate, b, h, n, [&](T* y, range e) {
-                    T factor[detail::channels_at_once];
-                    widen_row<A>(&in(b, h, n, e.first), in.strides[3], e.size(), factor);
-                    detail::map_channels(y, e.size(), y, [](const auto& p) { return silu(p); });
-                    for (index_t i = 0; i < e.size(); ++i) y[i] *= factor[i];
-                    narrow_row<A>(y, e.size(), &out(b, h, n, e.first), out.strides[3]);
-                });
+    detail::gate_rows<A>("silu_gate", as_view(x), as_view(g), as_view(o), [](const auto& p) { return silu(p); });
+}
+/// o = x gelu_tanh(g).
+template <class A = default_arch, class X, class G, class O>
+void gelu_gate(const X& x, const G& g, O&& o) {
+    detail::gate_rows<A>("gelu_gate", as_view(x), as_view(g), as_view(o), [](const auto& p) { return gelu_tanh(p); });
 }
 
 }  // namespace heed::inline HEED_ABI

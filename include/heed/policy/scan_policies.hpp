@@ -8,7 +8,8 @@
 namespace heed::inline HEED_ABI {
 
 /// The state of each sequence and channel: read as the initial one, and updated to the final one. (sequences, C), or
-/// (sequences, C, states); with packed{} there are as many sequences as it says.
+/// (sequences, C, states); with packed{} there are as many sequences as it says. A view
+/// without data says nothing: states start at 0, and are forgotten.
 template <class S>
 struct carry {
     using role = roles::state;

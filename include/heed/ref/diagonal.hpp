@@ -29,10 +29,10 @@ linear_step<Real> hgrn(Real x, Real g) {
     return {std::exp(g), x};
 }
 /// RG-LRU: logits r of the recurrence gate and i of the input gate; at a restart the past is forgotten and the input
-/// counts whole.
+/// counts whole. c is the power of the decay at an open gate.
 template <class Real>
-linear_step<Real> rg_lru(Real u, Real r, Real i, Real lambda, bool restarts = false) {
-    const Real log_a = -8 * softplus(lambda) * sigmoid(r), gated = sigmoid(i) * u;
+linear_step<Real> rg_lru(Real u, Real r, Real i, Real lambda, bool restarts = false, Real c = 8) {
+    const Real log_a = -c * softplus(lambda) * sigmoid(r), gated = sigmoid(i) * u;
     if (restarts) return {0, gated};
     return {std::exp(log_a), std::sqrt(-std::expm1(2 * log_a)) * gated};
 }
