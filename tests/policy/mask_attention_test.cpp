@@ -19,6 +19,9 @@ constexpr index_t H = 2;
 const std::vector<index_t> offsets{0, 12, 13, 31, 60, 126};
 const std::vector<index_t> tokens{0, 3, 40, 127};
 const std::vector<index_t> dilations{2, 5};
+const std::vector<mask_slice> parts{{{0, 40}, {0, 90}, slice_kind::causal}, {{40, 45}, {3, 12}},
+                                    {{45, 130}, {10, 110}, slice_kind::bicausal},
+                                    {{131, 300}, {20, 200}, slice_kind::inverse_causal}};
 
 std::vector<named_mask> masks_by_position() {
     return {
@@ -59,6 +62,7 @@ std::vector<named_mask> masks_by_pattern() {
         {"song", song{song::strategy::both_ways, song::stream::vocals}},
         {"star", star(32, 110)},
         {"transducer", transducer(12, 3)},
+        {"slices", slices(parts)},
         {"parallel context", parallel_context(std::span(offsets).subspan(1))},
     };
 }

@@ -45,6 +45,9 @@ auto make_attention_call(const view<Q>& q, const Source& source, const view<O>& 
     const double factor = scale_of(x.D(), policies...);
     std::optional<index_t> offset;
     if constexpr (requires { place.n; }) offset = place.n;
+    std::span<const index_t> offsets;
+    if constexpr (requires { place.numbers; }) offsets = place.numbers;
+    check_policy(place, op, {x.B(), x.H(), x.N(), x.M()});
     using T = accumulator<q_type, typename Source::key_rows::storage, typename Source::value_rows::storage, O>;
     const attention_cut cut(x.B(), x.H(), x.G(), x.N(), x.D() + x.E(), lanes<T, A>);
     const auto probes = pick_all<roles::probe>(policies...);
@@ -53,7 +56,7 @@ auto make_attention_call(const view<Q>& q, const Source& source, const view<O>& 
             return attention_call<A, q_type, Source, O, std::remove_const_t<decltype(mask)>,
                                   std::remove_const_t<decltype(score)>, std::remove_const_t<decltype(weight)>,
                                   std::remove_cvref_t<decltype(probe)>...>{
-                x, mask, score, weight, std::tuple(probe...), offset, factor, cut};
+                x, mask, score, weight, std::tuple(probe...), offset, offsets, factor, cut};
         },
         probes);
 }
@@ -92,7 +95,7 @@ void attention(const Q& q, const K& k, const V& v, O&& o, const Policies&... pol
 }
 
 /// The same over a source of keys and values: a cache, or any model of key_value_source with G heads, widths D and E.
-/// Sequences may differ in length; row n of sequence b stands at position end(b) - N + n unless offset{} is given.
+/// Sequences may differ in length; row n of sequence b stands at position end(b) - N + n unless an offset is given.
 template <class A = default_arch, class Q, key_value_source Source, class O, class... Policies>
 void attention(const Q& q, const Source& source, O&& o, const Policies&... policies) {
     static constexpr const char* op = "attention";

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <optional>
+#include <span>
 
 #include "../core/context.hpp"
 #include "../policy/probe.hpp"
@@ -97,8 +98,9 @@ struct attention_call {
     Score score;
     Weight weight;
     std::tuple<Probes...> probes;
-    std::optional<index_t> offset;  // position of row 0; without it the last row stands at the last key
-    double factor;                  // of q.k
+    std::optional<index_t> offset;     // position of row 0; without it the last row stands at the last key
+    std::span<const index_t> offsets;  // or one for each sequence
+    double factor;                     // of q.k
     attention_cut cut;
 
     /// Whether lanes over the width serve the rows of a head better than lanes over rows: where these leave a quarter of a
@@ -108,7 +110,10 @@ struct attention_call {
         constexpr index_t most = 16, many_keys = 16 * split_cut::fewest_keys;
         return x.N() > 0 && (4 * x.N() <= 3 * shape::lanes || (x.N() <= most && x.M() >= many_keys));
     }
-    index_t shift(index_t b) const { return offset ? *offset : x.end(b) - x.N(); }
+    index_t shift(index_t b) const {
+        if (!offsets.empty()) return offsets[static_cast<std::size_t>(b)];
+        return offset ? *offset : x.end(b) - x.N();
+    }
     index_t tasks() const { return x.B() * x.G() * cut.tasks_per_group; }
     index_t key_tasks() const { return keys_observed ? x.B() * x.H() * ceil_div(x.M(), shape::tile_keys) : 0; }
     /// Kept for probes that meet the keys again: per row the reference m and what 2^(logit - m) is multiplied by.
@@ -140,7 +145,7 @@ struct attention_call {
         std::apply([&](const auto&... probe) { (check_policy(probe, op, rows), ...); }, probes);
         require_argument(std::isfinite(factor), op, "scale is not finite");
         if constexpr (requires { x.source.check_rows(op, x.N()); })
-            if (!offset) x.source.check_rows(op, x.N());
+            if (!offset && offsets.empty()) x.source.check_rows(op, x.N());
     }
 
     template <executor E>

@@ -6,5 +6,6 @@
 #include "mask_patterns.hpp"
 #include "mask_position.hpp"
 #include "mask_segment.hpp"
+#include "mask_slice.hpp"
 #include "mask_stride.hpp"
 #include "mask_view.hpp"

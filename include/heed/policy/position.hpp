@@ -1,6 +1,8 @@
 // Where the queries stand on the key axis.
 #pragma once
 
+#include <span>
+
 #include "roles.hpp"
 
 namespace heed::inline HEED_ABI {
@@ -11,6 +13,19 @@ struct offset {
     using role = roles::offset;
     index_t n = 0;
     constexpr explicit offset(index_t rows) : n(rows) {}
+};
+
+/// The same where sequences differ: row r of sequence b stands at r + numbers[b]. In a padded batch, with
+/// `lengths{counts}` and numbers[b] = counts[b] - N, the last query of each stands at its last key before the padding.
+struct sequence_offsets {
+    using role = roles::offset;
+    std::span<const index_t> numbers;
+    constexpr explicit sequence_offsets(std::span<const index_t> of_sequences) : numbers(of_sequences) {}
+    void reads(const view_visitor& see) const { see(numbers, "sequence_offsets"); }
+    void check(const char* op, const extents_of_scores& s) const {
+        require_shape(static_cast<index_t>(numbers.size()) == s.B, op, "sequence_offsets holds ", numbers.size(),
+                      " numbers, q has batch ", s.B);
+    }
 };
 
 namespace detail {

@@ -29,6 +29,7 @@ struct options {
     std::vector<Real> sink = {};              // one more logit per head, without a value; softmax only
     std::optional<Real> scale = {};           // default 1 / sqrt(D)
     std::optional<index_t> offset = {};       // default M - N
+    std::vector<index_t> sequence_offsets = {};  // in its place: one for each sequence
 };
 
 /// What is written down beside o; a view without data is not wanted. lse and entropy speak of softmax.
@@ -106,7 +107,10 @@ void attention_loops(const view<Q>& q, const view<K>& k, const view<V>& v, const
         k.shape == extents<4>{B, G, M, D} && v.shape == extents<4>{B, G, M, E} && o.shape == extents<4>{B, H, N, E},
         "ref::attention", "shapes of q, k, v, o do not fit");
     const Real scale = with.scale.value_or(D > 0 ? 1 / std::sqrt(static_cast<Real>(D)) : Real(1));
-    const index_t offset = with.offset.value_or(M - N);
+    const auto& own = with.sequence_offsets;
+    require_shape(own.empty() || static_cast<index_t>(own.size()) == B, "ref::attention", own.size(),
+                  " offsets for ", B, " sequences");
+    const auto offset = [&](index_t b) { return own.empty() ? with.offset.value_or(M - N) : own[b]; };
     if (to.key_mass.data)
         for (index_t b = 0; b < B; ++b)
             for (index_t h = 0; h < H; ++h)
@@ -116,7 +120,7 @@ void attention_loops(const view<Q>& q, const view<K>& k, const view<V>& v, const
     for (index_t b = 0; b < B; ++b)
         for (index_t h = 0; h < H; ++h)
             for (index_t row = 0; row < N; ++row) {
-                const index_t g = h / (H / G), i = row + offset;
+                const index_t g = h / (H / G), i = row + offset(b);
                 for (index_t j = 0; j < M; ++j) {
                     Real dot = 0;
                     for (index_t d = 0; d < D; ++d)
