@@ -13,7 +13,7 @@ void peak(bars_table& table) {
         const char* op;
         double least;
     };
-    for (const bar& b : {bar{"linear_attention", 0.60}, bar{"retention", 0.60}, bar{"simple_gla", 0.60}, bar{"gla", 0.45},
+    for (const bar& b : {bar{"additive", 0.60}, bar{"retention", 0.60}, bar{"simple_gla", 0.60}, bar{"gla", 0.45},
                          bar{"deltanet", 0.45}, bar{"gated_deltanet", 0.45}})
         for (index_t D : {64, 128}) {
             const auto lanes = compare({measured(recurrence_task{b.op, D, D, 2048, 8, 1})}, 2, 9);
@@ -27,7 +27,7 @@ void peak(bars_table& table) {
 /// Time of a token of one head late in a sequence over one early. A million tokens of many heads would not fit into memory,
 /// so there is one head of them; the short sequences have 32, whose operands no cache holds.
 void length_free(bars_table& table) {
-    for (const char* op : {"linear_attention", "retention", "simple_gla", "gla", "deltanet", "gated_deltanet", "kda",
+    for (const char* op : {"additive", "retention", "simple_gla", "gla", "deltanet", "gated_deltanet", "kda",
                            "rwkv6", "rwkv7", "mamba2"}) {
         const index_t D = op == std::string("mamba2") ? 128 : 64, brief = 4096, long_one = 1 << 20, heads = 32;
         const auto a = compare({measured(recurrence_task{op, D, 64, brief, heads, 1})}, 1, 9);
@@ -38,7 +38,7 @@ void length_free(bars_table& table) {
 }
 
 void step(bars_table& table) {
-    for (const char* op : {"linear_attention", "simple_gla", "gla", "gated_deltanet", "rwkv7"}) {
+    for (const char* op : {"additive", "simple_gla", "gla", "gated_deltanet", "rwkv7"}) {
         const auto lanes = compare({step_measured({op, 128, 128, 1, 32, 1})}, 1, 15, bound::memory);
         table.add(std::string(op) + ", a step over reading its states once, D = E = 128, H 32", 1.5,
                   1 / lanes[0].of_bound(), wanted::at_most);
@@ -46,7 +46,7 @@ void step(bars_table& table) {
 }
 
 void threads_of_one_sequence(bars_table& table) {
-    for (const char* op : {"linear_attention", "simple_gla", "gated_deltanet"}) {
+    for (const char* op : {"additive", "simple_gla", "gated_deltanet"}) {
         const auto on = [&](int threads) { return measured(recurrence_task{op, 64, 64, 65536, 1, threads}); };
         const auto lanes = compare({on(1), on(2)}, 3, 9);
         table.add(std::string(op) + ", two threads over one, one sequence of 65536, H 1, D 64", 1.8,
@@ -59,7 +59,7 @@ void crossover(bars_table& table) {
     double at = std::numeric_limits<double>::quiet_NaN();
     for (index_t N : {512, 256, 128, 64}) {
         const problem softmax{causal_mask, dtype::f32, 64, N, N, 8, 8, 1};
-        const auto lanes = compare({measured(softmax), measured(recurrence_task{"linear_attention", 64, 64, N, 8, 1})}, 0.5, 9);
+        const auto lanes = compare({measured(softmax), measured(recurrence_task{"additive", 64, 64, N, 8, 1})}, 0.5, 9);
         if (!(time_ratio(lanes[0], lanes[1]) > 1)) break;
         at = static_cast<double>(N);
     }

@@ -16,12 +16,15 @@ prepared form_of(const recurrence_task& task, const Form& form) {
     const auto x = sequence_of(task);
     const auto pool = std::make_shared<threads>(task.threads);
     job run;
-    with_policies(task.op, *x, [&](const auto&... policies) {
-        if constexpr (!blocks || (in_blocks<std::remove_cvref_t<decltype(policies)>> && ...))
-            run = [=] { recurrence(x->q, x->k, x->v, x->o, policies..., form, on{*pool}); };
-        else
-            throw std::invalid_argument("no such form");
-    });
+    if (task.op == "mamba2")
+        run = [=] { run_mamba2(*x, form, on{*pool}); };
+    else
+        with_policies(task.op, *x, [&](const auto&... policies) {
+            if constexpr (!blocks || (in_blocks<std::remove_cvref_t<decltype(policies)>> && ...))
+                run = [=] { recurrence(x->q, x->k, x->v, x->o, policies..., form, on{*pool}); };
+            else
+                throw std::invalid_argument("no such form");
+        });
     return judged_recurrence(task, x, run);
 }
 

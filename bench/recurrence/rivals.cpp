@@ -5,16 +5,19 @@
 namespace bench {
 namespace {
 
-/// The gates of one token: multipliers of the state's rows, beta (1 for additive updates).
+bool is_delta(const recurrence_task& t) { return t.op == "deltanet" || t.op == "gated_deltanet" || t.op == "kda"; }
+
+/// The gates of one token: multipliers of the state's rows, and of what is written.
 void gates_of(const recurrence_task& t, const sequence& x, index_t h, index_t n, float* decay, float& beta) {
     const bool by_channel = t.op == "gla" || t.op == "kda";
     float alike = 0;
     if (t.op == "retention") alike = x.head_logs[static_cast<std::size_t>(h)];
-    if (t.op == "simple_gla" || t.op == "mamba2" || t.op == "gated_deltanet") alike = x.token_logs(0, h, n);
+    if (t.op == "simple_gla" || t.op == "gated_deltanet") alike = x.token_logs(0, h, n);
+    if (t.op == "mamba2") alike = x.beta(0, h, n) * x.head_logs[static_cast<std::size_t>(h)];
     for (index_t d = 0; d < t.D; ++d) decay[d] = std::exp(by_channel ? x.channel_logs(0, h, n, d) : alike);
-    beta = x.beta(0, h, n);
+    beta = is_delta(t) || t.op == "mamba2" ? x.beta(0, h, n) : 1.0f;
 }
-bool is_delta(const recurrence_task& t) { return t.op == "deltanet" || t.op == "gated_deltanet" || t.op == "kda"; }
+float scale_of(const recurrence_task& t) { return t.op == "mamba2" ? 1.0f : 1 / std::sqrt(static_cast<float>(t.D)); }
 
 /// rwkv6 and rwkv7 have definitions of their own, which rivals leave out.
 void require_common(const recurrence_task& t) {
@@ -26,7 +29,7 @@ prepared naive(const recurrence_task& t) {
     const auto x = sequence_of(t);
     const job run = over_tasks<float>(t.threads, t.H, t.D * t.E + t.D + t.E, [x, t](index_t h, float* S) {
         float *decay = S + t.D * t.E, *r = decay + t.D;
-        const float scale = 1 / std::sqrt(static_cast<float>(t.D));
+        const float scale = scale_of(t);
         std::fill_n(S, t.D * t.E, 0.0f);
         for (index_t n = 0; n < t.N; ++n) {
             const float *q = &x->q(0, h, n, 0), *k = &x->k(0, h, n, 0), *v = &x->v(0, h, n, 0);
@@ -35,11 +38,9 @@ prepared naive(const recurrence_task& t) {
             for (index_t d = 0; d < t.D; ++d)
                 for (index_t e = 0; e < t.E; ++e) S[d * t.E + e] *= decay[d];
             for (index_t e = 0; e < t.E; ++e) r[e] = v[e];
-            if (is_delta(t)) {
-                for (index_t d = 0; d < t.D; ++d)
-                    for (index_t e = 0; e < t.E; ++e) r[e] -= k[d] * S[d * t.E + e];
-                for (index_t e = 0; e < t.E; ++e) r[e] *= beta;
-            }
+            for (index_t d = 0; is_delta(t) && d < t.D; ++d)
+                for (index_t e = 0; e < t.E; ++e) r[e] -= k[d] * S[d * t.E + e];
+            for (index_t e = 0; e < t.E; ++e) r[e] *= beta;
             for (index_t e = 0; e < t.E; ++e) o[e] = 0;
             for (index_t d = 0; d < t.D; ++d)
                 for (index_t e = 0; e < t.E; ++e) {
@@ -59,7 +60,7 @@ prepared eigen(const recurrence_task& t) {
     const job run = over_tasks<float>(t.threads, t.H, t.D, [x, t](index_t h, float* decay) {
         matrix S = matrix::Zero(t.D, t.E);
         row w(t.E);
-        const float scale = 1 / std::sqrt(static_cast<float>(t.D));
+        const float scale = scale_of(t);
         for (index_t n = 0; n < t.N; ++n) {
             const Eigen::Map<const row> q(&x->q(0, h, n, 0), t.D), k(&x->k(0, h, n, 0), t.D), v(&x->v(0, h, n, 0), t.E);
             Eigen::Map<row> o(&x->o(0, h, n, 0), t.E);
@@ -67,7 +68,8 @@ prepared eigen(const recurrence_task& t) {
             gates_of(t, *x, h, n, decay, beta);
             S.array().colwise() *= Eigen::Map<const Eigen::ArrayXf>(decay, t.D);
             w = v;
-            if (is_delta(t)) w = beta * (v - k * S);
+            if (is_delta(t)) w -= k * S;
+            w *= beta;
             S.noalias() += k.transpose() * w;
             o.noalias() = scale * q * S;
         }

@@ -1,6 +1,7 @@
 #include "task.hpp"
 
 #include <cstdio>
+#include <heed/ref/mamba2.hpp>
 #include <heed/ref/recurrence.hpp>
 
 namespace bench {
@@ -73,8 +74,11 @@ std::shared_ptr<const sequence> sequence_of(const recurrence_task& t) {
 namespace {
 
 void define_recurrence(const recurrence_task& t, const sequence& x, const sequence_views& part, const view<double>& o) {
+    if (t.op == "mamba2")
+        return ref::mamba2<double>(part.v, part.beta, view<const float, 1>{x.head_logs.data(), {t.H}, {1}}, part.k,
+                                   part.q, o);
     ref::recurrence_options<double> with;
-    const bool by_token = t.op == "simple_gla" || t.op == "mamba2" || t.op == "gated_deltanet";
+    const bool by_token = t.op == "simple_gla" || t.op == "gated_deltanet";
     const bool by_channel = t.op == "gla" || t.op == "kda" || t.op == "rwkv6" || t.op == "rwkv7";
     if (by_token)
         with.key_decay = [&](index_t b, index_t h, index_t n, index_t) { return double(x.token_logs(b, h, n)); };

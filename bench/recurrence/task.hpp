@@ -55,13 +55,18 @@ prepared judged_recurrence(const recurrence_task& task, std::shared_ptr<const se
 /// The same by the definition of recurrences with the policies of the operator.
 prepared judged_recurrence(const recurrence_task& task, std::shared_ptr<const sequence> x, job run);
 
-/// Calls f with the policies of the operator, (decay), (update), ...
+/// Mamba-2 itself, its steps the betas and A the logs of the heads.
+void run_mamba2(const sequence& x, auto&&... policies) {
+    const view<const float, 1> A = dense(x.head_logs.data(), {x.q.shape[1]});
+    mamba2(x.v, x.beta, A, x.k, x.q, x.o, mamba2_options<float>{}, policies...);
+}
+/// Calls f with the policies of the operator, (decay), (update), ...; "additive" is the engine without any.
 template <class F>
 void with_policies(const std::string& op, const sequence& x, const F& f) {
-    if (op == "linear_attention") return f();
+    if (op == "additive") return f();
     if (op == "based") return f(taylor_features{}, sum_of_keys{});
     if (op == "retention") return f(head_decay(x.head_logs));
-    if (op == "simple_gla" || op == "mamba2") return f(token_decay(x.token_logs));
+    if (op == "simple_gla") return f(token_decay(x.token_logs));
     if (op == "gla") return f(channel_decay(x.channel_logs));
     if (op == "deltanet") return f(delta_rule(x.beta));
     if (op == "gated_deltanet") return f(token_decay(x.token_logs), delta_rule(x.beta));
