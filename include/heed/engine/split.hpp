@@ -22,7 +22,7 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// Most keys of a stretch, and the row length of logits.
+/// Most keys of a stretch.
 inline constexpr index_t most_of_stretch = 1024;
 
 /// Parts a head's keys are cut into: at least 512 keys each, at most 32 of them; and those into stretches of one length.
@@ -247,9 +247,8 @@ private:
         };
         const auto pick = [](const K& k, const V&) HEED_INLINE_LAMBDA { return k; };
         each_tile<K>(now, pick, note, [&](index_t t, const tile_rows<K>& rows, auto ahead) {
-            const products<T> to{logits(t, 0), tile, streamed_run};
             with_contiguous(rows.row, ahead, x_.D, x_.q_width(), [&](const auto* row, auto next) {
-                dots<A>(row, next, rows.longest, x_.D, s_.q, x_.q_width(), x_.rows(), to);
+                dots<A>(row, next, rows.longest, x_.D, s_.q, x_.q_width(), x_.rows(), logits(t, 0));
             });
         });
     }
@@ -258,10 +257,9 @@ private:
         const auto pick = [](const K&, const V& v) HEED_INLINE_LAMBDA { return v; };
         const auto note = [](index_t, const K&, const V&) HEED_INLINE_LAMBDA {};
         each_tile<V>(now, pick, note, [&](index_t t, const tile_rows<V>& rows, auto ahead) {
-            const products<const T> p{logits(t, 0), tile, streamed_run};
             if (!V::has_factor && hides_ && hidden_in(now, t) && !finite(rows)) return add_guarded(now, t, rows, out);
             with_contiguous(rows.row, ahead, x_.E, x_.o_width(), [&](const auto* row, auto next) {
-                accumulate<A>(row, next, rows.present, x_.E, p, x_.rows(), out.o, x_.o_width());
+                accumulate<A>(row, next, rows.present, x_.E, logits(t, 0), x_.rows(), out.o, x_.o_width());
             });
         });
     }

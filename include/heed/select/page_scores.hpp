@@ -90,8 +90,7 @@ private:
     void score_tile(index_t first, index_t count, T* s) const {
         plain_rows<S> rows[tile];
         for (index_t c = 0; c < tile; ++c) rows[c] = pages_.of(first + std::min(c, count - 1));
-        dots<A>(rows, nullptr, std::min(count, streamed_run), 2 * pages_.D, query_, width_, 2 * R_,
-                products<T>{s, tile, streamed_run});
+        dots<A>(rows, nullptr, std::min(count, streamed_run), 2 * pages_.D, query_, width_, 2 * R_, s);
         for (index_t c = 0; c < tile; c += L) {
             P most = load_aligned<P>(s + c);
             for (index_t r = 1; r < R_; ++r) {

@@ -63,8 +63,7 @@ public:
                 coming[c] = key(std::min(x + tile + c, count() - 1));
             }
             const typename Source::key_rows* const next = coming;
-            dots<A>(rows, next, std::min(n, streamed_run), source_->key_width(), query_, width_, R_,
-                    products<T>{s, tile, streamed_run});
+            dots<A>(rows, next, std::min(n, streamed_run), source_->key_width(), query_, width_, R_, s);
             for (index_t r = 0; r < R_; ++r) std::copy_n(s + r * tile, n, logit_ + r * stride_ + x);
         }
     }

@@ -117,26 +117,17 @@ HEED_INLINE P dot_block(const Rows* keys, Asking& ahead, index_t k, index_t D, c
     return dot_tile<P, R>(at, ahead, D, q, q_stride);
 }
 
-/// Where a row's products with a tile go: run c at to + c * apart, and so for the next row, a row further.
-template <class T>
-struct products {
-    T* to;
-    index_t row, apart;
-
-    T* at(index_t r, index_t key) const { return to + r * row + key / streamed_run * apart + key % streamed_run; }
-};
-
 /// R rows of q against the first `longest` keys of every run of a tile.
 template <class P, int R, class Rows, class T, class Asking>
 HEED_INLINE void dot_rows(const Rows* keys, Asking& ahead, index_t longest, index_t D, const T* q, index_t q_stride,
-                          const products<T>& s) {
+                          T* s) {
     constexpr int K = keys_beside<P, R>, L = static_cast<int>(P::size);
     if constexpr (K == 4 && L >= 8) {
         for (index_t k = 0; k < longest; k += L) {
             P x[L];
             for (index_t i = 0; i < L; ++i) x[i] = dot_block<P, R>(keys, ahead, k + i, D, q, q_stride);
             transpose(x);  // lanes (r, c) of L steps become L steps of (r, c)
-            unroll<R * K>([&](auto i) HEED_INLINE_LAMBDA { store_aligned(s.at(i / K, i % K * streamed_run + k), x[i]); });
+            unroll<R * K>([&](auto i) HEED_INLINE_LAMBDA { store_aligned(s + i / K * streamed_tile + i % K * streamed_run + k, x[i]); });
         }
     } else {
         constexpr index_t steps = streamed_tile / K, of_run = K < 4 ? streamed_run : steps;
@@ -145,19 +136,19 @@ HEED_INLINE void dot_rows(const Rows* keys, Asking& ahead, index_t longest, inde
             if (k % of_run * (K < 4 ? 1 : K / 4) >= longest) continue;
             store_aligned(each, dot_block<P, R>(keys, ahead, k, D, q, q_stride));
             for (int r = 0; r < R; ++r)
-                for (int c = 0; c < K; ++c) *s.at(r, key_of_step<K>(k, c)) = each[r * K + c];
+                for (int c = 0; c < K; ++c) s[r * streamed_tile + key_of_step<K>(k, c)] = each[r * K + c];
         }
     }
 }
 
 }  // namespace detail
 
-/// The products of `rows` rows of q, zero-padded to whole packs, with the first `longest` keys of every run of a tile, at
-/// multiples of 64 bytes from row to row and from run to run. All streamed_tile keys must be readable; more products than
-/// asked for may be written, inside the runs. `ahead`: the tile that comes next if nothing foresees it, or nullptr.
+/// s (rows, streamed_tile): the products of `rows` rows of q, zero-padded to whole packs, with the first `longest` keys of
+/// every run of a tile. All streamed_tile keys must be readable; the other products are left undefined. `ahead`: the tile
+/// that comes next if nothing foresees it, or nullptr.
 template <class A, class Ahead, class Rows, class T>
 HEED_NOINLINE void dots(const Rows* keys, Ahead ahead, index_t longest, index_t D, const T* q, index_t q_stride,
-                        index_t rows, const detail::products<T>& s) {
+                        index_t rows, T* s) {
     using P = pack<T, A>;
     constexpr int L = lanes<T, A>;
     constexpr int R = L >= 16 ? 4 : L >= 4 ? 2 : 1;
@@ -165,7 +156,7 @@ HEED_NOINLINE void dots(const Rows* keys, Ahead ahead, index_t longest, index_t 
     auto asks = detail::ask<L * detail::keys_beside<P, R>>(ahead, D);
     for (index_t r = 0; r < rows;) {
         const T* const from = q + r * q_stride;
-        const detail::products<T> to{s.to + r * s.row, s.row, s.apart};
+        T* const to = s + r * streamed_tile;
         if (r < together) {
             detail::dot_rows<P, R>(keys, asks, longest, D, from, q_stride, to);
             r += R;
@@ -178,7 +169,7 @@ HEED_NOINLINE void dots(const Rows* keys, Ahead ahead, index_t longest, index_t 
 
 namespace detail {
 
-/// R rows of o (R rows) += p (R, K) times K values. The K * R weights stay in registers, o goes through the first-level cache.
+/// o (R rows) += p (R, K) times K values. The K * R weights stay in registers, o goes through the first-level cache.
 template <class P, int R, int K, class Rows, class T, class Asking>
 HEED_INLINE void accumulate_values(const Rows* const (&value)[K], Asking& ahead, index_t E, const P (&weight)[R * K], T* o,
                                    index_t o_stride) {
@@ -215,13 +206,12 @@ private:
 /// accumulate_values for the K values from the i-th that is met on.
 template <class P, int R, int K, class Rows, class T, class Asking>
 HEED_INLINE void accumulate_block(const Rows* values, Asking& ahead, const met_values& met, index_t i, index_t E,
-                                  const products<const T>& p, T* o, index_t o_stride) {
+                                  const T* p, T* o, index_t o_stride) {
     const Rows* at[K];
     P weight[R * K];
     unroll<K>([&](auto c) HEED_INLINE_LAMBDA {
         at[c] = in_address_register(values + met[i + c]);
-        const T* const by = p.at(0, met[i + c]);
-        unroll<R>([&](auto r) HEED_INLINE_LAMBDA { weight[r * K + c] = P(by[r * p.row]); });
+        unroll<R>([&](auto r) HEED_INLINE_LAMBDA { weight[r * K + c] = P(p[r * streamed_tile + met[i + c]]); });
     });
     accumulate_values<P, R>(at, ahead, E, weight, o, o_stride);
 }
@@ -233,7 +223,7 @@ inline constexpr int values_at_once = vector_registers<typename P::arch_type> / 
 
 template <class P, int R, class Rows, class T, class Asking>
 HEED_INLINE void accumulate_rows(const Rows* values, Asking& ahead, const met_values& met, index_t E,
-                                 const products<const T>& p, T* o, index_t o_stride) {
+                                 const T* p, T* o, index_t o_stride) {
     constexpr int K = values_at_once<P>;
     index_t i = 0;
     for (; i + K <= met.count(); i += K) accumulate_block<P, R, K>(values, ahead, met, i, E, p, o, o_stride);
@@ -242,17 +232,16 @@ HEED_INLINE void accumulate_rows(const Rows* values, Asking& ahead, const met_va
 
 }  // namespace detail
 
-/// o (rows, o_stride), zero-padded to whole packs, += p times the values of a tile whose bit of `present` is set, of width E;
-/// p as dots leaves it. `ahead`: the tile that comes next if nothing foresees it, or nullptr.
+/// o (rows, o_stride), zero-padded to whole packs, += p (rows, streamed_tile) times the values of a tile whose bit of
+/// `present` is set, of width E. `ahead`: the tile that comes next if nothing foresees it, or nullptr.
 template <class A, class Ahead, class Rows, class T>
 HEED_NOINLINE void accumulate(const Rows* values, Ahead ahead, std::uint64_t present, index_t E,
-                              const detail::products<const T>& p, index_t rows, T* o, index_t o_stride) {
+                              const T* p, index_t rows, T* o, index_t o_stride) {
     using P = pack<T, A>;
     const detail::met_values met(present);
     auto asks = detail::ask<lanes<T, A> * detail::values_at_once<P>>(ahead, E);
     const auto add = [&](auto count, index_t r) HEED_INLINE_LAMBDA {
-        const detail::products<const T> mine{p.to + r * p.row, p.row, p.apart};
-        detail::accumulate_rows<P, count>(values, asks, met, E, mine, o + r * o_stride, o_stride);
+        detail::accumulate_rows<P, count>(values, asks, met, E, p + r * streamed_tile, o + r * o_stride, o_stride);
     };
     index_t r = 0;
     for (; r + 4 <= rows; r += 4) add(std::integral_constant<int, 4>{}, r);
