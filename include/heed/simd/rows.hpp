@@ -136,24 +136,6 @@ HEED_INLINE void load_columns(const S* p, index_t row_stride, pack<T, A> (&x)[K]
     for (int k = 0; k < K; ++k) x[k] = load_aligned<P>(at[k]);
 }
 
-/// Lane l is lane l ^ C of x, C < 4.
-template <int C, class T, class A>
-HEED_INLINE pack<T, A> exchange(const pack<T, A>& x) {
-    using P = pack<T, A>;
-    static_assert(0 <= C && C < 4);
-    if constexpr (C == 0) return x;
-#if defined(__AVX512F__)
-    if constexpr (has_avx512<A> && sizeof(T) == 4) {
-        constexpr int order = C | (C ^ 1) << 2 | (C ^ 2) << 4 | (C ^ 3) << 6;
-        return P(typename P::raw_type(_mm512_permute_ps(x.raw, order)));
-    }
-#endif
-    alignas(64) T from[P::size], to[P::size];
-    store_aligned(from, x);
-    for (std::size_t l = 0; l < P::size; ++l) to[l] = from[(l ^ C) % P::size];
-    return load_aligned<P>(to);
-}
-
 /// Lane i is the sum of the lanes of x[i].
 template <class T, class A>
 HEED_INLINE pack<T, A> lane_sums(const pack<T, A> (&x)[static_cast<std::size_t>(lanes<T, A>)]) {
