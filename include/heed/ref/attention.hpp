@@ -100,7 +100,7 @@ void write_down(const logit_row<Real>& x, const record<Real>& to, index_t b, ind
 template <class Real, class Q, class K, class V, class O>
 void attention_loops(const view<Q>& q, const view<K>& k, const view<V>& v, const view<O>& o, const options<Real>& with,
                      const record<Real>& to) {
-    const auto [B, H, N, D] = q.shape;
+    const index_t B = q.shape[0], H = q.shape[1], N = q.shape[2], D = q.shape[3];
     const index_t G = k.shape[1], M = k.shape[2], E = v.shape[3];
     require_shape(G > 0 ? H % G == 0 : H == 0, "ref::attention", H, " query heads over ", G, " key heads");
     require_shape(
