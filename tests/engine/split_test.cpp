@@ -18,9 +18,9 @@ struct sizes {
 template <class S>
 struct operands {
     tensor<S> q, k, v;
-    explicit operands(const sizes& s)
-        : q(normal<S>({s.B, s.H, s.N, s.D}, 1)), k(normal<S>({s.B, s.G, s.M, s.D}, 2)),
-          v(normal<S>({s.B, s.G, s.M, s.E}, 3)) {}
+    explicit operands(const sizes& s, const layout& lie = {})
+        : q(normal<S>({s.B, s.H, s.N, s.D}, 1)), k(normal<S>({s.B, s.G, s.M, s.D}, 2, 1, lie)),
+          v(normal<S>({s.B, s.G, s.M, s.E}, 3, 1, lie)) {}
 };
 
 /// One instantiation of the call serves all masks and executors.
@@ -50,6 +50,9 @@ void check(const sizes& s, const any_mask& mask = causal{}) {
         const scattered<S> source(x.k, x.v, std::vector<index_t>(static_cast<std::size_t>(s.B * s.G), s.M), longest);
         EXPECT_TRUE(same_values(attend(x.q, source, mask), o)) << "runs of at most " << longest;
     }
+    const operands<S> apart(s, layout::strided());
+    EXPECT_TRUE(same_values(attend(x.q, view_source<S, S>{apart.k.v(), x.v.v()}, mask), o)) << "elements of keys are apart";
+    EXPECT_TRUE(same_values(attend(x.q, view_source<S, S>{x.k.v(), apart.v.v()}, mask), o)) << "elements of values are apart";
 }
 
 template <class S>

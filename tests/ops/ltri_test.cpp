@@ -1,6 +1,7 @@
 // Ltri-LLM: spans and choices are those of the definition, planted topics are found, limits, and streams cut short.
 #include <heed/cache/contiguous.hpp>
 #include <heed/cache/paged.hpp>
+#include <heed/cache/quantised.hpp>
 #include <heed/core/threads.hpp>
 #include <heed/ops/ltri.hpp>
 #include <heed/policy/scores.hpp>
@@ -379,6 +380,54 @@ TEST(ltri, narrow_storage_reads_as_it_is_stored) {
     s.index.clear();
     s.index.append(x.q.v(), s.cache, 0.25);
     EXPECT_EQ(s.index.of(1, 1).spanned(), 112);
+}
+
+/// The last token of x over a source of all its keys, whose index learnt the others from `before`.
+template <class Before, class Source>
+retrieved last_token(const tokens_of<float>& x, const Before& before, const Source& all, tensor<float>& o, const ltri& rule) {
+    span_index<float> index(span_blocks(32));
+    const index_t n = x.size() - 1;
+    index.append(slice(x.q.v(), 2, {0, n}), before, 0.25);
+    return ltri_attention(slice(x.q.v(), 2, {n, n + 1}), all, index, o.v(), rule);
+}
+
+TEST(ltri, scores_read_what_a_key_stands_for) {
+    tokens_of<float> x(300);
+    for (index_t b = 0; b < B; ++b)
+        for (index_t g = 0; g < G; ++g)
+            for (index_t j = 0; j < 300; ++j)
+                for (index_t d = 0; d < D; ++d) x.k(b, g, j, d) *= static_cast<float>(1 + j * 5 % 7) / 4;
+    const ltri rule(60, 2, 20, 0.3);
+    tensor<float> want({B, H, 1, E}), o({B, H, 1, E});
+
+    using bytes = quantised_cache<int8_per_token, int8_per_token>;  // a factor a key
+    bytes all({B, G, D, E}), before({B, G, D, E});
+    all.append(x.k.v(), x.v.v());
+    before.append(slice(x.k.v(), 2, {0, 299}), slice(x.v.v(), 2, {0, 299}));
+    tensor<float> k({B, G, 300, D}), v({B, G, 300, E}), apart({B, G, 300, 2 * D});  // elements of keys that are apart
+    for (index_t b = 0; b < B; ++b)
+        for (index_t g = 0; g < G; ++g)
+            for (index_t j = 0; j < 300; ++j) {
+                const auto run = all.run(b, g, j);
+                for (index_t d = 0; d < D; ++d)
+                    apart(b, g, j, 2 * d) = k(b, g, j, d) = static_cast<float>(run.k.number(0, d));
+                for (index_t e = 0; e < E; ++e) v(b, g, j, e) = static_cast<float>(run.v.number(0, e));
+            }
+    const auto over = [&](const view<const float>& keys, index_t n) {
+        return view_source<float, float>{slice(keys, 2, {0, n}), slice(v.v(), 2, {0, n})};
+    };
+    const auto told = last_token(x, over(k.v(), 299), over(k.v(), 300), want, rule);
+    const auto by_bytes = last_token(x, before, all, o, rule);
+    for (std::size_t row = 0; row < told.missed.size(); ++row) {
+        EXPECT_GT(told.missed[row], 0);
+        EXPECT_NEAR(by_bytes.missed[row], told.missed[row], 1e-4);
+    }
+    EXPECT_TRUE(test::all_near(o, want, 1e-5));
+
+    const auto strides = apart.v().strides;
+    const view<const float> keys{apart.v().data, {B, G, 300, D}, {strides[0], strides[1], strides[2], 2}};
+    EXPECT_EQ(last_token(x, over(keys, 299), over(keys, 300), o, rule).missed, told.missed);
+    EXPECT_TRUE(test::same_values(o, want));
 }
 
 TEST(ltri, evidence_persists) {

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <optional>
 
 #include "../core/context.hpp"
 #include "../policy/score.hpp"
@@ -84,11 +85,17 @@ public:
     using P = pack<T, A>;
     using K = typename Source::key_rows;
     using V = typename Source::value_rows;
+    using lone_key = decltype(alone(std::declval<K>()));
+    using lone_value = decltype(alone(std::declval<V>()));
     static constexpr index_t L = lanes<T, A>, tile = streamed_tile, stretch = most_of_stretch, words = stretch / 64;
     static constexpr bool maps_logits = !std::is_same_v<Score, identity> || additive_mask<Mask>;
 
+    template <class Rows>
+    static constexpr index_t bytes_of = sizeof(typename Rows::storage);
+
     struct shape {
         index_t N, group, D, E;
+        bool strided;  // the elements of a row of the source are apart
         index_t rows() const { return N * group; }
         index_t q_width() const { return round_up(D, L); }
         index_t o_width() const { return round_up(E, L); }
@@ -98,13 +105,13 @@ public:
     struct space {
         T* q;                 // (rows, q_width), zero-padded
         T* s;                 // (tiles, rows, streamed_tile): logits, then weights
-        T* widened;           // rows of a source that are not contiguous
+        std::byte* copied;    // two tiles of rows of a strided source
         T* k_factor;          // (tiles, streamed_tile): of keys and values, where their format has one
         T* v_factor;
         std::uint64_t* seen;  // (rows, words): the keys the row sees
         space(carver& from, const shape& x)
             : q(from.take<T>(x.rows() * x.q_width())), s(from.take<T>(x.rows() * stretch)),
-              widened(from.take<T>(tile * std::max(x.q_width(), x.o_width()))),
+              copied(from.take<std::byte>(x.strided ? 2 * tile * std::max(x.D * bytes_of<K>, x.E * bytes_of<V>) : 0)),
               k_factor(from.take<T>(K::has_factor ? stretch : 0)), v_factor(from.take<T>(V::has_factor ? stretch : 0)),
               seen(from.take<std::uint64_t>(x.rows() * words)) {}
     };
@@ -159,55 +166,112 @@ private:
 
     HEED_NOINLINE void attend_stretch(const key_stretch& now, row_partials<T>& out) {
         look(now, out);
+        even_.reset();
+        if (const auto run = source_.run(b_, g_, now.keys.first); run.keys.last >= now.keys.last && !x_.strided)
+            even_ = {run.keys, run.k.from(now.keys.first - run.keys.first), run.v.from(now.keys.first - run.keys.first)};
         meet_keys(now);
         weigh(now, out);
         meet_values(now, out);
     }
 
     /// The rows of a tile; run c of it at streamed_run * c. Where a run has less, or keys that nobody sees, others stand.
-    template <class Rows>
+    template <class Row>
     struct tile_rows {
-        Rows row[tile];
+        Row row[tile];
         std::uint64_t present;  // bit k: row k is one of the tile's own
         index_t longest;        // keys of the longest run
         bool foreseen;          // every run goes on where that of the tile before ended
     };
-
-    /// Fills in tile t. pick(k, v): which of both is wanted; note(i, k, v) is told of the i-th of each tile.
-    template <class Rows, class Pick, class Note>
-    void collect(const key_stretch& of, index_t t, const tile_rows<Rows>* before, tile_rows<Rows>& to, const Pick& pick,
-                 const Note& note) const {
+    /// Fills in tile t. pick(k, v): which of both is wanted, of that width; note(i, k, v) is told of the i-th of each tile.
+    template <class Row, class Pick, class Note>
+    void collect(const key_stretch& of, index_t t, index_t width, const tile_rows<Row>* before, tile_rows<Row>& to,
+                 const Pick& pick, const Note& note) const {
+        if (even_ && whole(of, t)) {
+            for (index_t c = 0; c < 4; ++c)
+                for (index_t i = 0; i < streamed_run; ++i) {
+                    const index_t row = c * of.run + t * streamed_run + i;
+                    to.row[c * streamed_run + i] = alone(pick(even_->k.from(row), even_->v.from(row)));
+                    note(t * tile + c * streamed_run + i, even_->k.from(row), even_->v.from(row));
+                }
+            to.present = ~std::uint64_t(0);
+            to.longest = streamed_run;
+            to.foreseen = before && !~before->present;
+            return;
+        }
         to.present = 0;
         to.longest = 0;
-        to.foreseen = true;
-        const Rows* some = nullptr;
+        to.foreseen = before != nullptr;
+        const Row* some = nullptr;
         for (index_t c = 0; c < 4; ++c) {
             const range places = of.places(t, c);
             if (places.empty() || !(present_[places.first / 64] >> places.first % 64 & 1)) continue;
-            Rows* const row = to.row + c * streamed_run;
+            Row* const row = to.row + c * streamed_run;
             const range keys{of.keys.first + places.first, of.keys.first + places.last};
-            const auto take = [&](index_t j, const K& k, const V& v) HEED_INLINE_LAMBDA {
-                row[j - keys.first] = pick(k, v);
-                note(t * tile + c * streamed_run + j - keys.first, k, v);
+            const auto take = [&](index_t i, const K& k, const V& v) HEED_INLINE_LAMBDA {
+                row[i] = alone(pick(k, v));
+                note(t * tile + c * streamed_run + i, k, v);
             };
-            if constexpr (requires { source_.each_row(b_, g_, keys, take); })
-                source_.each_row(b_, g_, keys, take);
-            else
-                for (index_t j = keys.first; j < keys.last;) {
-                    const auto run = source_.run(b_, g_, j);
-                    for (const index_t last = std::min(run.keys.last, keys.last); j < last; ++j)
-                        take(j, run.k.from(j - run.keys.first), run.v.from(j - run.keys.first));
-                }
+            each_key(keys, take);
+            if (x_.strided) copy_rows(keys, width, pick, row, (t % 2 * 4 + c) * streamed_run);
             const index_t count = keys.size();
             for (index_t i = count; i < streamed_run; ++i) row[i] = row[count - 1];
             to.present |= (~std::uint64_t(0) >> (64 - count)) << (c * streamed_run);
             to.longest = std::max(to.longest, count);
-            to.foreseen &= before && before->row[(c + 1) * streamed_run - 1].address(1) == row[0].address(0) &&
-                           row[0].address(streamed_run - 1) == row[streamed_run - 1].address(0);
+            if (before) to.foreseen &= evenly(before->row[(c + 1) * streamed_run - 1], row);
             some = row;
         }
         for (index_t c = 0; c < 4 && some; ++c)
             if (!(to.present >> (c * streamed_run) & 1)) std::copy_n(some, streamed_run, to.row + c * streamed_run);
+    }
+
+    /// Whether all runs have all keys of tile t, and somebody sees some of each.
+    bool whole(const key_stretch& of, index_t t) const {
+        std::uint64_t seen = 1;
+        for (index_t c = 0; c < 4; ++c) {
+            const index_t first = c * of.run + t * streamed_run;
+            seen &= present_[first / 64] >> first % 64;
+        }
+        return 3 * of.run + (t + 1) * streamed_run <= of.keys.size() && seen;
+    }
+
+    /// take(i, k, v) for the i-th of at most streamed_run keys, its rows being rows 0 of k and v.
+    template <class Take>
+    HEED_INLINE void each_key(range keys, const Take& take) const {
+        if constexpr (requires { source_.each_row(b_, g_, keys, take); }) {
+            source_.each_row(b_, g_, keys, [&](index_t j, const K& k, const V& v) HEED_INLINE_LAMBDA {
+                take(j - keys.first, k, v);
+            });
+        } else {
+            for (index_t j = keys.first; j < keys.last;) {
+                const auto run = source_.run(b_, g_, j);
+                const index_t first = j - keys.first, row = j - run.keys.first;
+                const index_t count = std::min(run.keys.last, keys.last) - j;
+                const auto all = [&](auto n) HEED_INLINE_LAMBDA {
+                    for (index_t i = 0; i < n; ++i) take(first + i, run.k.from(row + i), run.v.from(row + i));
+                };
+                if (count == streamed_run) all(std::integral_constant<index_t, streamed_run>{});
+                else all(count);
+                j += count;
+            }
+        }
+    }
+
+    /// Whether the rows of a run lie as far apart as its first one lies from `last`.
+    template <class Row>
+    static bool evenly(const Row& last, const Row* run) {
+        const auto at = [](const Row& row) { return reinterpret_cast<std::intptr_t>(row.address(0)); };
+        const std::intptr_t step = at(run[0]) - at(last);
+        return at(run[1]) - at(run[0]) == step && at(run[streamed_run - 1]) - at(run[0]) == step * (streamed_run - 1);
+    }
+
+    /// Rows whose elements are apart become rows in scratch, the first of them number `first` there.
+    template <class Pick, class Row>
+    void copy_rows(range keys, index_t width, const Pick& pick, Row* row, index_t first) const {
+        each_key(keys, [&](index_t i, const K& k, const V& v) {
+            const auto rows = pick(k, v);
+            using element = typename decltype(rows)::storage;
+            row[i] = alone(rows, width, reinterpret_cast<element*>(s_.copied) + (first + i) * width);
+        });
     }
 
     /// Whether rows may lie anywhere, where no prefetcher foresees them and the program has to ask for them (measured with
@@ -217,20 +281,20 @@ private:
 
     /// Calls body(tile, rows, ahead) for every tile of which some row sees a key, in order; `ahead`: the rows of the next
     /// one where they are to be asked for, else nullptr.
-    template <class Rows, class Pick, class Note, class Body>
-    void each_tile(const key_stretch& of, const Pick& pick, const Note& note, const Body& body) const {
-        tile_rows<Rows> rows[2];
+    template <class Row, class Pick, class Note, class Body>
+    void each_tile(const key_stretch& of, index_t width, const Pick& pick, const Note& note, const Body& body) const {
+        tile_rows<Row> rows[2];
         const index_t tiles = of.tiles();
-        collect(of, 0, static_cast<tile_rows<Rows>*>(nullptr), rows[0], pick, note);
+        collect(of, 0, width, static_cast<tile_rows<Row>*>(nullptr), rows[0], pick, note);
         for (index_t t = 0; t < tiles; ++t) {
-            const tile_rows<Rows>& now = rows[t % 2];
-            tile_rows<Rows>& coming = rows[(t + 1) % 2];
+            const tile_rows<Row>& now = rows[t % 2];
+            tile_rows<Row>& coming = rows[(t + 1) % 2];
             const bool more = t + 1 < tiles;
-            if (more) collect(of, t + 1, &now, coming, pick, note);
+            if (more) collect(of, t + 1, width, &now, coming, pick, note);
             if (!now.present) continue;
-            if constexpr (scattered || Rows::bits == 16)
-                if (more && coming.present && (Rows::bits == 16 || !coming.foreseen)) {
-                    body(t, now, static_cast<const Rows*>(coming.row));
+            if constexpr (scattered || Row::bits == 16)
+                if (more && coming.present && (Row::bits == 16 || !coming.foreseen)) {
+                    body(t, now, static_cast<const Row*>(coming.row));
                     continue;
                 }
             body(t, now, nullptr);
@@ -246,34 +310,18 @@ private:
             if constexpr (V::has_factor) s_.v_factor[i] = static_cast<T>(v.factor(0));
         };
         const auto pick = [](const K& k, const V&) HEED_INLINE_LAMBDA { return k; };
-        each_tile<K>(now, pick, note, [&](index_t t, const tile_rows<K>& rows, auto ahead) {
-            with_contiguous(rows.row, ahead, x_.D, x_.q_width(), [&](const auto* row, auto next) {
-                dots<A>(row, next, rows.longest, x_.D, s_.q, x_.q_width(), x_.rows(), logits(t, 0));
-            });
+        each_tile<lone_key>(now, x_.D, pick, note, [&](index_t t, const tile_rows<lone_key>& rows, auto ahead) {
+            dots<A>(rows.row, ahead, rows.longest, x_.D, s_.q, x_.q_width(), x_.rows(), logits(t, 0));
         });
     }
 
     void meet_values(const key_stretch& now, row_partials<T>& out) {
         const auto pick = [](const K&, const V& v) HEED_INLINE_LAMBDA { return v; };
         const auto note = [](index_t, const K&, const V&) HEED_INLINE_LAMBDA {};
-        each_tile<V>(now, pick, note, [&](index_t t, const tile_rows<V>& rows, auto ahead) {
+        each_tile<lone_value>(now, x_.E, pick, note, [&](index_t t, const tile_rows<lone_value>& rows, auto ahead) {
             if (!V::has_factor && hides_ && hidden_in(now, t) && !finite(rows)) return add_guarded(now, t, rows, out);
-            with_contiguous(rows.row, ahead, x_.E, x_.o_width(), [&](const auto* row, auto next) {
-                accumulate<A>(row, next, rows.present, x_.E, logits(t, 0), x_.rows(), out.o, x_.o_width());
-            });
+            accumulate<A>(rows.row, ahead, rows.present, x_.E, logits(t, 0), x_.rows(), out.o, x_.o_width());
         });
-    }
-
-    /// body(rows, ahead) with the rows as they are, or, where their elements are apart, with copies in scratch.
-    template <class Rows, class Ahead, class Body>
-    void with_contiguous(const Rows (&row)[tile], Ahead ahead, index_t width, index_t stride, const Body& body) const {
-        if (row[0].contiguous()) return body(row, ahead);
-        plain_rows<T> wide[tile];
-        for (index_t k = 0; k < tile; ++k) {
-            wide[k] = {s_.widened + k * stride, stride, 1};
-            widen_row<A>(row[k], 0, width, s_.widened + k * stride);
-        }
-        body(wide, nullptr);
     }
 
     /// Fills in who sees what: seen, present_ and hides_.
@@ -389,13 +437,14 @@ private:
         for (index_t e = 0; e < x_.o_width(); ++e) o[e] *= alpha;
     }
 
-    bool finite(const tile_rows<V>& v) const {
+    bool finite(const tile_rows<lone_value>& v) const {
         for (std::uint64_t left = v.present; left; left &= left - 1)
             if (!all_finite<A, T>(v.row[std::countr_zero(left)], 0, x_.E)) return false;
         return true;
     }
     /// Where V holds a NaN or inf that some row must not see: 0 * NaN is NaN, so each row adds what it sees.
-    HEED_NOINLINE void add_guarded(const key_stretch& now, index_t t, const tile_rows<V>& v, row_partials<T>& out) const {
+    HEED_NOINLINE void add_guarded(const key_stretch& now, index_t t, const tile_rows<lone_value>& v,
+                                    row_partials<T>& out) const {
         const met_values met(v.present);
         for (index_t r = 0; r < x_.rows(); ++r)
             for (index_t i = 0; i < met.count(); ++i) {
@@ -417,6 +466,7 @@ private:
     space s_;
     T* kept_ = nullptr;
     index_t kept_stride_ = 0;
+    std::optional<source_run<K, V>> even_;  // the stretch, where all its rows lie evenly
     std::uint64_t present_[words] = {};  // keys of the stretch that somebody sees, or stand among sixty-four with such
     std::uint64_t hidden_[words] = {};   // keys that somebody does not see
     bool hides_ = false;                 // there are such

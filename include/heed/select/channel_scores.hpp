@@ -24,9 +24,7 @@ struct channel_rows {
 
     index_t blocks() const { return ceil_div(keys, channel_block); }
     range keys_of(index_t block) const { return {block * channel_block, std::min((block + 1) * channel_block, keys)}; }
-    plain_rows<S> of(index_t block, index_t channel) const {
-        return {data + (block * D + channel) * channel_block, channel_block};
-    }
+    lone_row<S> of(index_t block, index_t channel) const { return {data + (block * D + channel) * channel_block}; }
 };
 
 /// Asks for the K rows that are next, in step with those that are read.
@@ -127,8 +125,8 @@ private:
     /// Adds K channels to the logits of a block.
     template <int K>
     void add_channels(index_t block, index_t c) const {
-        plain_rows<S> row[K];
-        const plain_rows<S>* rows[K];
+        lone_row<S> row[K];
+        const lone_row<S>* rows[K];
         channels_ahead<S, K, L> ahead;
         const index_t width = round_up(keys_.keys_of(block).size(), L);
         // The next channels, or the first ones of the next block; beyond the last block, what does no harm.

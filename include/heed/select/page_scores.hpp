@@ -21,7 +21,7 @@ struct page_rows {
 
     index_t pages() const { return ceil_div(keys, page); }
     range keys_of(index_t p) const { return {p * page, std::min((p + 1) * page, keys)}; }
-    plain_rows<S> of(index_t p) const { return {data + p * 2 * D, 2 * D}; }
+    lone_row<S> of(index_t p) const { return {data + p * 2 * D}; }
 };
 
 /// The work on one head, for R rows.
@@ -88,7 +88,7 @@ private:
     static constexpr index_t pages_of_span = 16 * tile;
 
     void score_tile(index_t first, index_t count, T* s) const {
-        plain_rows<S> rows[tile];
+        lone_row<S> rows[tile];
         for (index_t c = 0; c < tile; ++c) rows[c] = pages_.of(first + std::min(c, count - 1));
         dots<A>(rows, nullptr, std::min(count, streamed_run), 2 * pages_.D, query_, width_, 2 * R_, s);
         for (index_t c = 0; c < tile; c += L) {

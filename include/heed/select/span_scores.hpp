@@ -16,6 +16,8 @@ template <class A, class Source, class T>
 class span_scores {
 public:
     static constexpr index_t L = lanes<T, A>, tile = streamed_tile;
+    using Rows = typename Source::key_rows;
+    using lone_key = decltype(alone(std::declval<Rows>()));
 
     span_scores(const Source& source, index_t b, index_t g, const std::vector<indexed_span>& spans,
                 const std::vector<index_t>& told, index_t R, carver& from)
@@ -28,10 +30,12 @@ public:
           width_(round_up(source.key_width(), L)),
           stride_(round_up(count(), tile)),
           mass_stride_(round_up(static_cast<index_t>(spans.size()), L)),
+          strided_(count() > 0 && !key(0).contiguous()),
           query_(from.take<T>(R * width_)),
           logit_(from.take<T>(R * stride_)),
           mass_(from.take<T>(R * mass_stride_)),
-          products_(from.take<T>(this->spans() * R * tile)) {}
+          products_(from.take<T>(this->spans() * R * tile)),
+          copied_(from.take<typename Rows::storage>(strided_ ? this->spans() * tile * source.key_width() : 0)) {}
 
     /// The mean over N of q (B, H, N, D) for every row, or over all query heads of the group where there is one row; in
     /// powers of 2.
@@ -57,14 +61,19 @@ public:
         T* const s = products_ + task * R_ * tile;
         for (index_t x = task * keys_of_task; x < last; x += tile) {
             const index_t n = std::min(tile, last - x);
-            typename Source::key_rows rows[tile], coming[tile];
+            lone_key rows[tile], coming[tile];
+            alignas(64) T factor[tile];
             for (index_t c = 0; c < tile; ++c) {
-                rows[c] = key(x + std::min(c, n - 1));
-                coming[c] = key(std::min(x + tile + c, count() - 1));
+                const index_t D = source_->key_width(), of_copy = strided_ ? (task * tile + c) * D : 0;
+                const Rows now = key(x + std::min(c, n - 1));
+                rows[c] = alone(now, D, copied_ + of_copy);
+                factor[c] = static_cast<T>(now.factor(0));
+                coming[c] = alone(key(std::min(x + tile + c, count() - 1)));
             }
-            const typename Source::key_rows* const next = coming;
+            const lone_key* const next = coming;
             dots<A>(rows, next, std::min(n, streamed_run), source_->key_width(), query_, width_, R_, s);
-            for (index_t r = 0; r < R_; ++r) std::copy_n(s + r * tile, n, logit_ + r * stride_ + x);
+            for (index_t r = 0; r < R_; ++r)
+                for (index_t c = 0; c < n; ++c) logit_[r * stride_ + x + c] = s[r * tile + c] * factor[c];
         }
     }
 
@@ -104,10 +113,12 @@ private:
     const std::vector<indexed_span>* spans_of_;
     const std::vector<index_t>* told_;
     index_t R_, width_, stride_, mass_stride_;
-    T* query_;     // (R, width)
-    T* logit_;     // (R, stride): of keys that tell
-    T* mass_;      // (R, mass_stride): of spans
-    T* products_;  // (tasks, R, tile)
+    bool strided_;  // the elements of a key are apart
+    T* query_;                        // (R, width)
+    T* logit_;                        // (R, stride): of keys that tell
+    T* mass_;                         // (R, mass_stride): of spans
+    T* products_;                     // (tasks, R, tile)
+    typename Rows::storage* copied_;  // (tasks, tile, D): keys of which the elements are apart
 };
 
 }  // namespace heed::inline HEED_ABI::detail

@@ -79,6 +79,8 @@ struct int8_rows : plain_rows<std::int8_t> {
     }
 };
 
+HEED_INLINE lone_row<std::int8_t> alone(const int8_rows& rows) { return {rows.data}; }
+
 /// Signed bytes; the factor of column d is factors[d] in every row.
 struct int8_channel_rows : plain_rows<std::int8_t> {
     using storage = float;

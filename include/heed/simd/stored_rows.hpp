@@ -47,6 +47,50 @@ struct plain_rows {
 template <class Rows>
 concept row_format = requires { Rows::has_factor; };
 
+/// One row of S, whose elements are neighbours: what is left of plain_rows where every row may lie anywhere.
+template <class S>
+struct lone_row {
+    using storage = S;
+    static constexpr bool has_factor = false;
+    static constexpr int bits = 8 * sizeof(S);
+    const S* data = nullptr;
+
+    template <class P>
+    HEED_INLINE P load(index_t, index_t d) const {
+        return widen<P>(data + d);
+    }
+    template <class P>
+    HEED_INLINE P load(index_t, index_t d, index_t n) const {
+        return plain_rows<S>{data}.template load<P>(0, d, n);
+    }
+    HEED_INLINE float factor(index_t) const { return 1; }
+    bool contiguous() const { return true; }
+    double number(index_t, index_t d) const { return static_cast<double>(data[d]); }
+    HEED_INLINE const void* address(index_t) const { return data; }
+};
+
+/// What a product reads of row 0, its factor not included: as little as names it.
+template <row_format Rows>
+HEED_INLINE Rows alone(const Rows& rows) {
+    return rows;
+}
+template <class S>
+HEED_INLINE lone_row<S> alone(const plain_rows<S>& rows) {
+    return {rows.data};
+}
+
+/// The same of rows whose n elements may be apart: those are put side by side at `to`.
+template <row_format Rows, class S>
+auto alone(const Rows& rows, index_t n, S* to) {
+    auto row = alone(rows);
+    if constexpr (std::is_same_v<decltype(row), lone_row<S>>)
+        if (!rows.contiguous()) {
+            for (index_t d = 0; d < n; ++d) to[d] = rows.data[d * rows.step];
+            row.data = to;
+        }
+    return row;
+}
+
 /// Row `row` as n contiguous T.
 template <class A, row_format Rows, class T>
 void widen_row(const Rows& rows, index_t row, index_t n, T* to) {

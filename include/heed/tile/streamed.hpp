@@ -190,18 +190,19 @@ HEED_INLINE void accumulate_values(const Rows* const (&value)[K], Asking& ahead,
 class met_values {
 public:
     /// Bit k of present: value k of the tile is met.
-    explicit met_values(std::uint64_t present) {
+    explicit constexpr met_values(std::uint64_t present) {
         for (index_t i = 0; i < streamed_run; ++i)
             for (index_t c = 0; c < 4; ++c)
                 if (present >> (c * streamed_run + i) & 1) at_[count_++] = static_cast<std::uint8_t>(c * streamed_run + i);
     }
-    index_t count() const { return count_; }
+    constexpr index_t count() const { return count_; }
     HEED_INLINE index_t operator[](index_t i) const { return at_[i]; }
 
 private:
-    std::uint8_t at_[streamed_tile];
+    std::uint8_t at_[streamed_tile] = {};
     index_t count_ = 0;
 };
+inline constexpr met_values all_met(~std::uint64_t(0));
 
 /// accumulate_values for the K values from the i-th that is met on.
 template <class P, int R, int K, class Rows, class T, class Asking>
@@ -238,7 +239,7 @@ template <class A, class Ahead, class Rows, class T>
 HEED_NOINLINE void accumulate(const Rows* values, Ahead ahead, std::uint64_t present, index_t E,
                               const T* p, index_t rows, T* o, index_t o_stride) {
     using P = pack<T, A>;
-    const detail::met_values met(present);
+    const detail::met_values met = ~present ? detail::met_values(present) : detail::all_met;
     auto asks = detail::ask<lanes<T, A> * detail::values_at_once<P>>(ahead, E);
     const auto add = [&](auto count, index_t r) HEED_INLINE_LAMBDA {
         detail::accumulate_rows<P, count>(values, asks, met, E, p + r * streamed_tile, o + r * o_stride, o_stride);
