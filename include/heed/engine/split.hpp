@@ -10,16 +10,14 @@
 
 #include <algorithm>
 #include <bit>
-#include <optional>
 
 #include "../core/context.hpp"
 #include "../policy/score.hpp"
 #include "../tile/softmax.hpp"
-#include "../tile/streamed.hpp"
-#include "attention_operands.hpp"
 #include "closing.hpp"
 #include "group_rows.hpp"
 #include "placed.hpp"
+#include "split_rows.hpp"
 
 namespace heed::inline HEED_ABI::detail {
 
@@ -36,22 +34,6 @@ struct split_cut {
           stretch(round_up(ceil_div(span, ceil_div(span, most_of_stretch)), streamed_tile)) {}
     static index_t most(index_t keys) { return std::min(most_parts, ceil_div(keys, fewest_keys)); }
     range keys_of(index_t part, index_t keys) const { return {part * span, std::min((part + 1) * span, keys)}; }
-};
-
-/// One stretch of keys: four runs of `run` keys, of which the last ones may be cut short. Tile t is what the runs have in
-/// [t, t + 1) * streamed_run. Places are counted from the first key. What is kept of every key lies tile by tile, since
-/// the processor's prefetchers have eyes for few streams at once (measured: 17 GB/s by places, 22 by tiles).
-struct key_stretch {
-    range keys;
-    index_t run;
-
-    explicit key_stretch(range of) : keys(of), run(round_up(ceil_div(of.size(), 4), streamed_run)) {}
-    index_t tiles() const { return run / streamed_run; }
-    /// The places that tile t has in run c; empty where the run is cut short before.
-    range places(index_t t, index_t c) const {
-        const index_t first = std::min(c * run + t * streamed_run, keys.size());
-        return {first, std::min({first + streamed_run, c * run + run, keys.size()})};
-    }
 };
 
 /// What some keys leave for R rows: reference m (base 2) and sum l of the weights, unnormalised o (R, width).
@@ -85,17 +67,14 @@ public:
     using P = pack<T, A>;
     using K = typename Source::key_rows;
     using V = typename Source::value_rows;
-    using lone_key = decltype(alone(std::declval<K>()));
+    using run = source_run<K, V>;
     using lone_value = decltype(alone(std::declval<V>()));
     static constexpr index_t L = lanes<T, A>, tile = streamed_tile, stretch = most_of_stretch, words = stretch / 64;
     static constexpr bool maps_logits = !std::is_same_v<Score, identity> || additive_mask<Mask>;
 
-    template <class Rows>
-    static constexpr index_t bytes_of = sizeof(typename Rows::storage);
-
     struct shape {
         index_t N, group, D, E;
-        bool strided;  // the elements of a row of the source are apart
+        index_t copied;  // bytes of scratch for rows whose elements are apart
         index_t rows() const { return N * group; }
         index_t q_width() const { return round_up(D, L); }
         index_t o_width() const { return round_up(E, L); }
@@ -105,13 +84,13 @@ public:
     struct space {
         T* q;                 // (rows, q_width), zero-padded
         T* s;                 // (tiles, rows, streamed_tile): logits, then weights
-        std::byte* copied;    // two tiles of rows of a strided source
+        std::byte* copied;    // null, or for stretch_rows
         T* k_factor;          // (tiles, streamed_tile): of keys and values, where their format has one
         T* v_factor;
         std::uint64_t* seen;  // (rows, words): the keys the row sees
         space(carver& from, const shape& x)
             : q(from.take<T>(x.rows() * x.q_width())), s(from.take<T>(x.rows() * stretch)),
-              copied(from.take<std::byte>(x.strided ? 2 * tile * std::max(x.D * bytes_of<K>, x.E * bytes_of<V>) : 0)),
+              copied(x.copied > 0 ? from.take<std::byte>(x.copied) : nullptr),
               k_factor(from.take<T>(K::has_factor ? stretch : 0)), v_factor(from.take<T>(V::has_factor ? stretch : 0)),
               seen(from.take<std::uint64_t>(x.rows() * words)) {}
     };
@@ -119,7 +98,8 @@ public:
     split_pass(const Source& source, const Mask& mask, const Score& score, const Weight& weight, const shape& x,
                index_t b, index_t g, index_t shift, T product_factor, const space& s)
         : source_(source), mask_(mask), score_(score), weight_(weight), x_(x), b_(b), g_(g), shift_(shift),
-          factor_(product_factor), places_{positions_of(source, b, g), source.keys(b, g)}, s_(s) {}
+          factor_(product_factor), places_{positions_of(source, b, g), source.keys(b, g)}, s_(s),
+          rows_(source, b, g, s.copied) {}
 
     template <class Q>
     void load_queries(const view<const Q>& q) {
@@ -166,159 +146,25 @@ private:
 
     HEED_NOINLINE void attend_stretch(const key_stretch& now, row_partials<T>& out) {
         look(now, out);
-        even_.reset();
-        if (const auto run = source_.run(b_, g_, now.keys.first); run.keys.last >= now.keys.last && !x_.strided)
-            even_ = {run.keys, run.k.from(now.keys.first - run.keys.first), run.v.from(now.keys.first - run.keys.first)};
-        meet_keys(now);
+        rows_.open(now, present_);
+        meet_keys();
         weigh(now, out);
         meet_values(now, out);
-    }
-
-    /// The rows of a tile; run c of it at streamed_run * c. Where a run has less, or keys that nobody sees, others stand.
-    template <class Row>
-    struct tile_rows {
-        Row row[tile];
-        std::uint64_t present;  // bit k: row k is one of the tile's own
-        index_t longest;        // keys of the longest run
-        bool foreseen;          // every run goes on where that of the tile before ended
-    };
-    /// Fills in tile t. pick(k, v): which of both is wanted, of that width; note(i, k, v) is told of the i-th of each tile.
-    template <class Row, class Pick, class Note>
-    void collect(const key_stretch& of, index_t t, index_t width, const tile_rows<Row>* before, tile_rows<Row>& to,
-                 const Pick& pick, const Note& note) const {
-        if (even_ && whole(of, t)) {
-            for (index_t c = 0; c < 4; ++c)
-                for (index_t i = 0; i < streamed_run; ++i) {
-                    const index_t row = c * of.run + t * streamed_run + i;
-                    to.row[c * streamed_run + i] = alone(pick(even_->k.from(row), even_->v.from(row)));
-                    note(t * tile + c * streamed_run + i, even_->k.from(row), even_->v.from(row));
-                }
-            to.present = ~std::uint64_t(0);
-            to.longest = streamed_run;
-            to.foreseen = before && !~before->present;
-            return;
-        }
-        to.present = 0;
-        to.longest = 0;
-        to.foreseen = before != nullptr;
-        const Row* some = nullptr;
-        for (index_t c = 0; c < 4; ++c) {
-            const range places = of.places(t, c);
-            if (places.empty() || !(present_[places.first / 64] >> places.first % 64 & 1)) continue;
-            Row* const row = to.row + c * streamed_run;
-            const range keys{of.keys.first + places.first, of.keys.first + places.last};
-            const auto take = [&](index_t i, const K& k, const V& v) HEED_INLINE_LAMBDA {
-                row[i] = alone(pick(k, v));
-                note(t * tile + c * streamed_run + i, k, v);
-            };
-            each_key(keys, take);
-            if (x_.strided) copy_rows(keys, width, pick, row, (t % 2 * 4 + c) * streamed_run);
-            const index_t count = keys.size();
-            for (index_t i = count; i < streamed_run; ++i) row[i] = row[count - 1];
-            to.present |= (~std::uint64_t(0) >> (64 - count)) << (c * streamed_run);
-            to.longest = std::max(to.longest, count);
-            if (before) to.foreseen &= evenly(before->row[(c + 1) * streamed_run - 1], row);
-            some = row;
-        }
-        for (index_t c = 0; c < 4 && some; ++c)
-            if (!(to.present >> (c * streamed_run) & 1)) std::copy_n(some, streamed_run, to.row + c * streamed_run);
-    }
-
-    /// Whether all runs have all keys of tile t, and somebody sees some of each.
-    bool whole(const key_stretch& of, index_t t) const {
-        std::uint64_t seen = 1;
-        for (index_t c = 0; c < 4; ++c) {
-            const index_t first = c * of.run + t * streamed_run;
-            seen &= present_[first / 64] >> first % 64;
-        }
-        return 3 * of.run + (t + 1) * streamed_run <= of.keys.size() && seen;
-    }
-
-    /// take(i, k, v) for the i-th of at most streamed_run keys, its rows being rows 0 of k and v.
-    template <class Take>
-    HEED_INLINE void each_key(range keys, const Take& take) const {
-        if constexpr (requires { source_.each_row(b_, g_, keys, take); }) {
-            source_.each_row(b_, g_, keys, [&](index_t j, const K& k, const V& v) HEED_INLINE_LAMBDA {
-                take(j - keys.first, k, v);
-            });
-        } else {
-            for (index_t j = keys.first; j < keys.last;) {
-                const auto run = source_.run(b_, g_, j);
-                const index_t first = j - keys.first, row = j - run.keys.first;
-                const index_t count = std::min(run.keys.last, keys.last) - j;
-                const auto all = [&](auto n) HEED_INLINE_LAMBDA {
-                    for (index_t i = 0; i < n; ++i) take(first + i, run.k.from(row + i), run.v.from(row + i));
-                };
-                if (count == streamed_run) all(std::integral_constant<index_t, streamed_run>{});
-                else all(count);
-                j += count;
-            }
-        }
-    }
-
-    /// Whether the rows of a run lie as far apart as its first one lies from `last`.
-    template <class Row>
-    static bool evenly(const Row& last, const Row* run) {
-        const auto at = [](const Row& row) { return reinterpret_cast<std::intptr_t>(row.address(0)); };
-        const std::intptr_t step = at(run[0]) - at(last);
-        return at(run[1]) - at(run[0]) == step && at(run[streamed_run - 1]) - at(run[0]) == step * (streamed_run - 1);
-    }
-
-    /// Rows whose elements are apart become rows in scratch, the first of them number `first` there.
-    template <class Pick, class Row>
-    void copy_rows(range keys, index_t width, const Pick& pick, Row* row, index_t first) const {
-        each_key(keys, [&](index_t i, const K& k, const V& v) {
-            const auto rows = pick(k, v);
-            using element = typename decltype(rows)::storage;
-            row[i] = alone(rows, width, reinterpret_cast<element*>(s_.copied) + (first + i) * width);
-        });
-    }
-
-    /// Whether rows may lie anywhere, where no prefetcher foresees them and the program has to ask for them (measured with
-    /// shuffled pages of 16 rows of float: 19 GB/s for 15). Those of 16 bits are asked for in any case: arithmetic binds
-    /// them nearly as much as memory, and then it is the faster way (17 for 15; float that is foreseen 17 for 19).
-    static constexpr bool scattered = !is_view_source<Source>;
-
-    /// Calls body(tile, rows, ahead) for every tile of which some row sees a key, in order; `ahead`: the rows of the next
-    /// one where they are to be asked for, else nullptr.
-    template <class Row, class Pick, class Note, class Body>
-    void each_tile(const key_stretch& of, index_t width, const Pick& pick, const Note& note, const Body& body) const {
-        tile_rows<Row> rows[2];
-        const index_t tiles = of.tiles();
-        collect(of, 0, width, static_cast<tile_rows<Row>*>(nullptr), rows[0], pick, note);
-        for (index_t t = 0; t < tiles; ++t) {
-            const tile_rows<Row>& now = rows[t % 2];
-            tile_rows<Row>& coming = rows[(t + 1) % 2];
-            const bool more = t + 1 < tiles;
-            if (more) collect(of, t + 1, width, &now, coming, pick, note);
-            if (!now.present) continue;
-            if constexpr (scattered || Row::bits == 16)
-                if (more && coming.present && (Row::bits == 16 || !coming.foreseen)) {
-                    body(t, now, static_cast<const Row*>(coming.row));
-                    continue;
-                }
-            body(t, now, nullptr);
-        }
     }
 
     /// Of row r with tile t.
     T* logits(index_t t, index_t r) const { return s_.s + (t * x_.rows() + r) * tile; }
 
-    void meet_keys(const key_stretch& now) {
-        const auto note = [&](index_t i, const K& k, const V& v) HEED_INLINE_LAMBDA {
-            if constexpr (K::has_factor) s_.k_factor[i] = static_cast<T>(k.factor(0));
-            if constexpr (V::has_factor) s_.v_factor[i] = static_cast<T>(v.factor(0));
-        };
-        const auto pick = [](const K& k, const V&) HEED_INLINE_LAMBDA { return k; };
-        each_tile<lone_key>(now, x_.D, pick, note, [&](index_t t, const tile_rows<lone_key>& rows, auto ahead) {
+    void meet_keys() {
+        if constexpr (K::has_factor) rows_.factors(&run::k, s_.k_factor);
+        if constexpr (V::has_factor) rows_.factors(&run::v, s_.v_factor);
+        rows_.each_tile(&run::k, x_.D, [&](index_t t, const auto& rows, auto ahead) {
             dots<A>(rows.row, ahead, rows.longest, x_.D, s_.q, x_.q_width(), x_.rows(), logits(t, 0));
         });
     }
 
     void meet_values(const key_stretch& now, row_partials<T>& out) {
-        const auto pick = [](const K&, const V& v) HEED_INLINE_LAMBDA { return v; };
-        const auto note = [](index_t, const K&, const V&) HEED_INLINE_LAMBDA {};
-        each_tile<lone_value>(now, x_.E, pick, note, [&](index_t t, const tile_rows<lone_value>& rows, auto ahead) {
+        rows_.each_tile(&run::v, x_.E, [&](index_t t, const auto& rows, auto ahead) {
             if (!V::has_factor && hides_ && hidden_in(now, t) && !finite(rows)) return add_guarded(now, t, rows, out);
             accumulate<A>(rows.row, ahead, rows.present, x_.E, logits(t, 0), x_.rows(), out.o, x_.o_width());
         });
@@ -437,13 +283,13 @@ private:
         for (index_t e = 0; e < x_.o_width(); ++e) o[e] *= alpha;
     }
 
-    bool finite(const tile_rows<lone_value>& v) const {
+    bool finite(const streamed_rows<lone_value>& v) const {
         for (std::uint64_t left = v.present; left; left &= left - 1)
             if (!all_finite<A, T>(v.row[std::countr_zero(left)], 0, x_.E)) return false;
         return true;
     }
     /// Where V holds a NaN or inf that some row must not see: 0 * NaN is NaN, so each row adds what it sees.
-    HEED_NOINLINE void add_guarded(const key_stretch& now, index_t t, const tile_rows<lone_value>& v,
+    HEED_NOINLINE void add_guarded(const key_stretch& now, index_t t, const streamed_rows<lone_value>& v,
                                     row_partials<T>& out) const {
         const met_values met(v.present);
         for (index_t r = 0; r < x_.rows(); ++r)
@@ -464,9 +310,9 @@ private:
     T factor_;
     key_places places_;
     space s_;
+    stretch_rows<Source> rows_;
     T* kept_ = nullptr;
     index_t kept_stride_ = 0;
-    std::optional<source_run<K, V>> even_;  // the stretch, where all its rows lie evenly
     std::uint64_t present_[words] = {};  // keys of the stretch that somebody sees, or stand among sixty-four with such
     std::uint64_t hidden_[words] = {};   // keys that somebody does not see
     bool hides_ = false;                 // there are such

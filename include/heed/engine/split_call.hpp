@@ -17,7 +17,8 @@ public:
 
     split_call(const Call& call, const Source& source, const Mask& mask, const Score& score, const Weight& weight)
         : c_(call), source_(source), mask_(mask), score_(score), weight_(weight),
-          shape_{call.x.N(), call.x.group(), call.x.D(), call.x.E(), strided(source)}, parts_(split_cut::most(call.x.M())) {}
+          shape_{call.x.N(), call.x.group(), call.x.D(), call.x.E(),
+                 stretch_rows<Source>::bytes_copied(source)}, parts_(split_cut::most(call.x.M())) {}
 
     template <executor E>
     std::size_t scratch_bytes(E& pool) const {
@@ -107,16 +108,6 @@ private:
     index_t parts_of(index_t t) const { return split_cut(keys_of(t)).parts; }
     row_partials<T> partials(carver& from) const { return {from, shape_.rows(), shape_.o_width()}; }
     index_t heads() const { return c_.x.B() * c_.x.G(); }
-
-    static bool strided(const Source& source) {
-        for (index_t b = 0; b < source.batch(); ++b)
-            for (index_t g = 0; g < source.heads(); ++g)
-                if (source.keys(b, g) > 0) {
-                    const auto run = source.run(b, g, 0);
-                    return !run.k.contiguous() || !run.v.contiguous();
-                }
-        return false;
-    }
 
     pass start(index_t t, const typename pass::space& s) const {
         const index_t b = t / c_.x.G(), g = t % c_.x.G();
