@@ -62,15 +62,25 @@ TYPED_TEST(gates, parts) {
     expect_at<T>(expm1_of, 0, 0);
 }
 
-TYPED_TEST(gates, sigmoid) {
-    using T = TypeParam;
-    expect_within<T>(4, this->low, -this->low, sigmoid_of, sigmoid_exactly);
-    for (T x : {this->inf, this->largest, T(1e4)}) {
-        expect_at<T>(sigmoid_of, x, 1);
-        expect_at<T>(sigmoid_of, -x, 0);
+/// f is the logistic function to so many ULP.
+template <class T, class F>
+void expect_sigmoid(F f, double ulps) {
+    using these = gates<T>;
+    expect_within<T>(ulps, these::low, -these::low, f, sigmoid_exactly);
+    for (T x : {these::inf, these::largest, T(1e4)}) {
+        expect_at<T>(f, x, 1);
+        expect_at<T>(f, -x, 0);
     }
-    for (T x : {T(0), T(-0.0), this->least, -this->least}) expect_at<T>(sigmoid_of, x, T(0.5));
-    for (T x = 2 * this->low; x < this->low; x += T(0.37)) ASSERT_NEAR(through<T>(sigmoid_of, x), 0, 2 * this->least);
+    for (T x : {T(0), T(-0.0), these::least, -these::least}) expect_at<T>(f, x, T(0.5));
+    for (T x = 2 * these::low; x < these::low; x += T(0.37)) ASSERT_NEAR(through<T>(f, x), 0, 2 * these::least);
+}
+
+TYPED_TEST(gates, sigmoid) {
+    expect_sigmoid<TypeParam>(sigmoid_of, 4);
+    expect_sigmoid<TypeParam>([](auto x) { return sigmoid_both_signs(x)[0]; }, 5);
+    expect_sigmoid<TypeParam>([](auto x) { return sigmoid_both_signs(-x)[1]; }, 5);
+    expect_sigmoid<TypeParam>([](auto x) { return sigmoids(x, decltype(x)(2) - x)[0]; }, 6);
+    expect_sigmoid<TypeParam>([](auto x) { return sigmoids(x * x, x)[1]; }, 6);
 }
 
 TYPED_TEST(gates, silu) {

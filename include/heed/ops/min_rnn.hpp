@@ -12,14 +12,15 @@ namespace detail {
 struct min_gru_cell : affine_cell<2> {
     template <class X>
     HEED_INLINE numbers<X, 2> leaf(const numbers<X, 2>& x, const numbers<X, 0>&) const {
-        return {sigmoid(-x[0]), sigmoid(x[0]) * x[1]};
+        const auto [taken, kept] = sigmoid_both_signs(x[0]);
+        return {kept, taken * x[1]};
     }
 };
 struct min_lstm_cell : affine_cell<3> {
     template <class X>
     HEED_INLINE numbers<X, 2> leaf(const numbers<X, 3>& x, const numbers<X, 0>&) const {
-        const X apart = log_sigmoid(x[0]) - log_sigmoid(x[1]);
-        return {sigmoid(apart), sigmoid(-apart) * x[2]};
+        const auto [kept, taken] = sigmoid_both_signs(log_sigmoid(x[0]) - log_sigmoid(x[1]));
+        return {kept, taken * x[2]};
     }
 };
 }  // namespace detail

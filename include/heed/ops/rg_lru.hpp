@@ -36,10 +36,11 @@ struct rg_lru_cell : affine_cell<3 + Restarts, 1> {
     /// log a, the gated input, and the mark.
     template <class X>
     HEED_INLINE numbers<X, 2 + Restarts> first(const numbers<X, 3 + Restarts>& x, const numbers<X, 1>& k) const {
+        const auto [r, i] = sigmoids(x[1], x[2]);
         if constexpr (Restarts)
-            return {k[0] * sigmoid(x[1]), sigmoid(x[2]) * x[0], x[3]};
+            return {k[0] * r, i * x[0], x[3]};
         else
-            return {k[0] * sigmoid(x[1]), sigmoid(x[2]) * x[0]};
+            return {k[0] * r, i * x[0]};
     }
     template <class X>
     HEED_INLINE numbers<X, 2> leaf(const numbers<X, 2 + Restarts>& g, const numbers<X, 1>&) const {
