@@ -88,6 +88,28 @@ TEST(contiguous_cache, after_an_eviction_attends_to_the_kept_at_their_positions)
     }
 }
 
+// Tokens after positions that were skipped give what a mask gives that hides the skipped.
+TEST(contiguous_cache, tokens_stand_where_they_are_put) {
+    sequence<double> x(120, 1);
+    contiguous_cache<double> cache({1, G, D, E});
+    cache.append(x.keys({0, 40}), x.values({0, 40}));
+    cache.skip(10);
+    for (index_t j = 50; j < 120; j += 2, cache.skip(0, 1)) cache.append(x.keys({j, j + 1}), x.values({j, j + 1}));
+    cache.truncate(1);  // what was skipped last, after the token at 118
+    for (index_t N : {1, 30}) {
+        const auto q = normal<double>({1, H, N, D}, 5);
+        EXPECT_TRUE(attends(attend(q, cache, any_mask(causal{} & window{70})), q, x.k, x.v, [&](auto real) {
+            ref::options<decltype(real)> with;
+            with.offset = 119 - N;
+            with.visible = [](index_t, index_t, index_t, index_t i, index_t j) {
+                return j <= i && i - 70 <= j && (j < 40 || (j >= 50 && j % 2 == 0));
+            };
+            return with;
+        })) << N
+            << " rows";
+    }
+}
+
 // A prompt fed in pieces, each attended to as it comes, gives the rows of the whole prompt.
 TEST(contiguous_cache, prefill_in_any_pieces_is_prefill_at_once) {
     const index_t M = 90;

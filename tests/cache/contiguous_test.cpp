@@ -36,6 +36,7 @@ struct model {
         for (index_t g = 0; g < shape.G; ++g)
             std::erase_if(at(b, g), [&](const token& t) { return t.position >= end(b); });
     }
+    void skip(index_t b, index_t n) { end(b) += n; }
     void keep(index_t b, index_t g, const list& kept) {
         token_list left;
         for (index_t j : kept) left.push_back(at(b, g)[static_cast<std::size_t>(j)]);
@@ -86,7 +87,7 @@ public:
 
     void step() {
         const index_t B = model_.shape.B, b = B ? dice_.below(B) : 0;
-        switch (dice_.below(B ? 11 : 2)) {
+        switch (dice_.below(B ? 13 : 2)) {
             case 0:
                 return append({0, B}, true);
             case 1:
@@ -117,6 +118,17 @@ public:
             }
             case 9:
                 return dice_.below(2) ? cache_.reserve(dice_.below(40)) : cache_.shrink_to_fit();
+            case 10: {
+                const index_t n = dice_.below(4);
+                cache_.skip(b, n);
+                return model_.skip(b, n);
+            }
+            case 11: {
+                const index_t n = dice_.below(2);
+                cache_.skip(n);
+                for (index_t i = 0; i < B; ++i) model_.skip(i, n);
+                return;
+            }
             default:
                 return copy();
         }
@@ -219,6 +231,8 @@ TEST(contiguous_cache, errors_name_both_numbers_and_change_nothing) {
     says("contiguous_cache::truncate: cannot drop 6 tokens of 5", [&] { cache.truncate(6); });
     says("contiguous_cache::truncate: cannot drop -1 tokens of 5", [&] { cache.truncate(1, -1); });
     says("contiguous_cache::truncate: sequence -1 of 2", [&] { cache.truncate(-1, 0); });
+    says("contiguous_cache::skip: cannot skip -1 positions", [&] { cache.skip(-1); });
+    says("contiguous_cache::skip: sequence 2 of 2", [&] { cache.skip(2, 1); });
     says("contiguous_cache::keep: key 2 of 2", [&] { cache.keep(1, 0, list{1, 2}); });
     says("contiguous_cache::keep: key 3 follows key 3", [&] { cache.keep(1, 1, list{3, 3}); });
     says("contiguous_cache::keep: key -1 of 5", [&] { cache.keep(0, 1, list{-1, 3}); });

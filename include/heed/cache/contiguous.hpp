@@ -46,7 +46,19 @@ public:
         append_to({b, b + 1}, as_view(k), as_view(v));
     }
 
-    /// Drops the last n tokens of every sequence, or of sequence b.
+    /// The next token of every sequence, or of sequence b, stands n positions later than it would: so tokens get any
+    /// increasing positions.
+    void skip(index_t n) {
+        detail::check_skip("contiguous_cache::skip", n);
+        for (index_t b = 0; b < shape_.B; ++b) leave_out(b, n);
+    }
+    void skip(index_t b, index_t n) {
+        detail::check_index("contiguous_cache::skip", "sequence", b, shape_.B);
+        detail::check_skip("contiguous_cache::skip", n);
+        leave_out(b, n);
+    }
+
+    /// Drops the last n positions of every sequence, or of sequence b, with the tokens that stand there.
     void truncate(index_t n) {
         for (index_t b = 0; b < shape_.B; ++b) detail::check_truncate("contiguous_cache::truncate", end(b), n);
         for (index_t b = 0; b < shape_.B; ++b) cut(b, end(b) - n);
@@ -86,7 +98,8 @@ public:
     void shrink_to_fit() { relocate(most_keys({0, shape_.B})); }
 
     index_t capacity() const { return capacity_; }
-    /// Tokens of the longest sequence, and of sequence b, whether its heads keep them or not.
+    /// Positions of the longest sequence, and of sequence b: its tokens, whether its heads keep them or not, and what was
+    /// skipped.
     index_t size() const { return ends_.empty() ? 0 : *std::max_element(ends_.begin(), ends_.end()); }
     index_t size(index_t b) const { return end(b); }
     /// Bytes held for keys, values and positions.
@@ -160,6 +173,11 @@ private:
         }
     }
 
+    void leave_out(index_t b, index_t n) {
+        if (n == 0) return;
+        for (index_t g = 0; g < shape_.G; ++g) heads_[at(b * shape_.G + g)].skip(end(b));
+        ends_[at(b)] += n;
+    }
     /// Drops the tokens of sequence b from `position` on.
     void cut(index_t b, index_t position) {
         for (index_t g = 0; g < shape_.G; ++g) heads_[at(b * shape_.G + g)].cut(position, end(b));

@@ -1,7 +1,8 @@
-// Which tokens of a sequence the rows of one head are: all of them, until some are let go of.
+// Which positions of a sequence the rows of one head have: all of them, until some are let go of or left out.
 #pragma once
 
 #include <algorithm>
+#include <numeric>
 #include <span>
 #include <vector>
 
@@ -9,7 +10,7 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// Rows of a head of a sequence whose next token is number `end`; they stand in the order of their tokens.
+/// Rows of a head of a sequence whose next token is number `end`; they lie in the order of their tokens.
 class held_rows {
 public:
     index_t count() const { return count_; }
@@ -24,6 +25,12 @@ public:
         for (index_t i = 0; i < n; ++i) positions_[at(count_ + i)] = end + i;
     }
     void grow(index_t n) { count_ += n; }
+    /// The next token will not be number `end`: what is held needs names from now on.
+    void skip(index_t end) {
+        if (count_ != end) return;
+        positions_.resize(at(count_));
+        std::iota(positions_.begin(), positions_.end(), index_t(0));
+    }
 
     /// Throws unless these are ascending numbers of rows.
     void check_kept(const char* op, std::span<const index_t> kept) const {

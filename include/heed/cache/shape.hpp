@@ -49,6 +49,10 @@ inline void check_index(const char* op, const char* what, index_t i, index_t cou
     require_argument(0 <= i && i < count, op, what, " ", i, " of ", count);
 }
 
+inline void check_skip(const char* op, index_t count) {
+    require_argument(count >= 0, op, "cannot skip ", count, " positions");
+}
+
 /// Checks that a cache of `size` tokens can lose its last `count`.
 inline void check_truncate(const char* op, index_t size, index_t count) {
     require_argument(0 <= count && count <= size, op, "cannot drop ", count, " tokens of ", size);
