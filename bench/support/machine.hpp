@@ -14,7 +14,7 @@ double fma_rate(int threads, double seconds_per_window, int windows);
 class read_stream {
 public:
     read_stream(heed::index_t bytes, int threads);
-    /// Of one pass: bytes per second.
+    /// Of a pass, or of those of a millisecond: bytes per second.
     double rate();
 
 private:
