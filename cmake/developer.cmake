@@ -28,7 +28,7 @@ if(HEED_SANITIZE)
     if(HEED_SANITIZE MATCHES "address.*undefined|undefined.*address")
         list(APPEND sanitizers -fno-sanitize=null,object-size,vptr)  # address finds these, and they are slow to compile
     endif()
-    target_compile_options(heed_developer INTERFACE ${sanitizers} -O1 -g1 -fno-omit-frame-pointer)
+    target_compile_options(heed_developer INTERFACE ${sanitizers} -g1 -fno-omit-frame-pointer)
     target_link_options(heed_developer INTERFACE ${sanitizers})
     if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND HEED_SANITIZE MATCHES "thread")
         target_compile_options(heed_developer INTERFACE -Wno-tsan)  # the fences of Eigen's pool are not modelled

@@ -1,4 +1,4 @@
-// heed_test: LABELS sanitize
+// heed_test: BUSY LABELS sanitize
 // quantised_cache: every number within half a step of what its kind defines; any history of operations leaves the bits
 // that one append of the same tokens does.
 #include <heed/cache/quantised.hpp>

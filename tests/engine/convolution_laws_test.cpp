@@ -1,4 +1,4 @@
-// heed_test: LABELS sanitize threads
+// heed_test: BUSY LABELS sanitize threads
 #include <heed/core/threads.hpp>
 #include <heed/engine/convolution.hpp>
 #include <heed/ref/convolution.hpp>

@@ -1,4 +1,4 @@
-// heed_test: LABELS sanitize
+// heed_test: BUSY LABELS sanitize
 #include <heed/engine/convolution.hpp>
 #include <heed/ref/convolution.hpp>
 

@@ -1,4 +1,4 @@
-// heed_test: LABELS sanitize
+// heed_test: BUSY LABELS sanitize
 #include <heed/core/threads.hpp>
 #include <heed/ops/hyena_layer.hpp>
 #include <heed/ref/hyena.hpp>

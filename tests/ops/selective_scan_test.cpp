@@ -1,4 +1,4 @@
-// heed_test: LABELS sanitize threads
+// heed_test: BUSY LABELS sanitize threads
 // The selective scan against its definition and its laws.
 #include <heed/core/threads.hpp>
 #include <heed/ops/selective_scan.hpp>

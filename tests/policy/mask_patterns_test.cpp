@@ -1,4 +1,4 @@
-// heed_test: LABELS sanitize
+// heed_test: BUSY LABELS sanitize
 #include <heed/policy/masks.hpp>
 
 #include "mask_laws.hpp"
