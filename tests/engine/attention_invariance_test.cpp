@@ -1,4 +1,4 @@
-// heed_test: LABELS threads
+// heed_test: AS_USED LABELS threads
 // Bits: the same for any executor, any batch neighbours and any grouping of rows; no row feels its suffix.
 #include <heed/heed.hpp>
 #include <thread>

@@ -1,4 +1,4 @@
-// heed_test: LABELS sanitize
+// heed_test: AS_USED LABELS sanitize
 // Special cases: adversarial values, hidden NaN, empty rows, empty extents, errors, and laws.
 #include <heed/heed.hpp>
 

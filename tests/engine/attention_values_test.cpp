@@ -1,4 +1,4 @@
-// heed_test: LABELS sanitize
+// heed_test: AS_USED LABELS sanitize
 // Values of attention in float and double against the definition, at sizes around lanes and tiles.
 #include <heed/heed.hpp>
 

@@ -1,4 +1,4 @@
-// heed_test: BUSY LABELS sanitize
+// heed_test: AS_USED BUSY LABELS sanitize
 #include <heed/engine/convolution.hpp>
 #include <heed/ref/convolution.hpp>
 

@@ -1,3 +1,4 @@
+// heed_test: AS_USED
 // Bits: the same for any batch neighbours and any scratch; no token feels its suffix.
 #include "recurrent_laws.hpp"
 

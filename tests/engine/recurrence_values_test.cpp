@@ -1,4 +1,4 @@
-// heed_test: LABELS sanitize
+// heed_test: AS_USED LABELS sanitize
 // Values of additive recurrences against the definition, by decay, form and size.
 #include "recurs.hpp"
 

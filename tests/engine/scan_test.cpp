@@ -1,4 +1,4 @@
-// heed_test: LABELS sanitize threads
+// heed_test: AS_USED LABELS sanitize threads
 // The scan engine: every monoid against plain loops, every layout, and the laws of cutting and turning sequences.
 #include <heed/core/threads.hpp>
 #include <heed/engine/scan.hpp>

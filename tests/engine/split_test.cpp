@@ -1,4 +1,4 @@
-// heed_test: LABELS threads
+// heed_test: AS_USED LABELS threads
 // Few queries over many keys, and sources whose rows lie scattered: values by the definition, bits by the rules.
 #include <heed/heed.hpp>
 

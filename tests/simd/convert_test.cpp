@@ -1,4 +1,4 @@
-// heed_test: LABELS sanitize
+// heed_test: AS_USED LABELS sanitize
 // Rows from one storage type to another, at every length around the lanes, contiguous and strided.
 #include <gtest/gtest.h>
 

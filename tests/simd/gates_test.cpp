@@ -1,4 +1,4 @@
-// heed_test: BUSY LABELS sanitize
+// heed_test: AS_USED BUSY LABELS sanitize
 // The functions of gates: the error bounds and ranges that simd/gates.hpp states, and special values.
 #include <heed/simd/gates.hpp>
 

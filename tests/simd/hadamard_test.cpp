@@ -1,4 +1,4 @@
-// heed_test: LABELS sanitize
+// heed_test: AS_USED LABELS sanitize
 // The Walsh-Hadamard transform against its definition, and its laws.
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-// heed_test: BUSY LABELS sanitize
+// heed_test: AS_USED BUSY LABELS sanitize
 // Elementary functions on packs: the error bounds and ranges that simd/math.hpp states, and special values.
 #include <gtest/gtest.h>
 

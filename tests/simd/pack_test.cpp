@@ -1,4 +1,4 @@
-// heed_test: LABELS sanitize
+// heed_test: AS_USED LABELS sanitize
 // Packs: comparisons, masks, rounding, powers, transposes, sums, and the way from storage types and back.
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-// heed_test: LABELS sanitize
+// heed_test: AS_USED LABELS sanitize
 // Quantised rows: every number within half a step, packs equal single numbers, nothing read beside a row.
 #include <gtest/gtest.h>
 

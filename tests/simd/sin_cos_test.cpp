@@ -1,4 +1,4 @@
-// heed_test: LABELS sanitize
+// heed_test: AS_USED LABELS sanitize
 // Sines and cosines of packs: the bound that simd/sin_cos.hpp states, and special values.
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-// heed_test: LABELS sanitize
+// heed_test: AS_USED LABELS sanitize
 // Panels: rows of any type, count, depth and strides into lanes and back, padded with zeros, writing nothing beside.
 #include <gtest/gtest.h>
 
