@@ -68,7 +68,6 @@ public:
     using K = typename Source::key_rows;
     using V = typename Source::value_rows;
     using run = source_run<K, V>;
-    using lone_value = decltype(alone(std::declval<V>()));
     static constexpr index_t L = lanes<T, A>, tile = streamed_tile, stretch = most_of_stretch, words = stretch / 64;
     static constexpr bool maps_logits = !std::is_same_v<Score, identity> || additive_mask<Mask>;
 
@@ -283,13 +282,13 @@ private:
         for (index_t e = 0; e < x_.o_width(); ++e) o[e] *= alpha;
     }
 
-    bool finite(const streamed_rows<lone_value>& v) const {
+    bool finite(const streamed_rows<lone<V>>& v) const {
         for (std::uint64_t left = v.present; left; left &= left - 1)
             if (!all_finite<A, T>(v.row[std::countr_zero(left)], 0, x_.E)) return false;
         return true;
     }
     /// Where V holds a NaN or inf that some row must not see: 0 * NaN is NaN, so each row adds what it sees.
-    HEED_NOINLINE void add_guarded(const key_stretch& now, index_t t, const streamed_rows<lone_value>& v,
+    HEED_NOINLINE void add_guarded(const key_stretch& now, index_t t, const streamed_rows<lone<V>>& v,
                                     row_partials<T>& out) const {
         const met_values met(v.present);
         for (index_t r = 0; r < x_.rows(); ++r)

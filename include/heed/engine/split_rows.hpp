@@ -78,7 +78,7 @@ public:
     /// `ahead`: the rows of the tile to come where they are to be asked for, else nullptr.
     template <class Rows, class Body>
     void each_tile(Rows run::*of, index_t width, const Body& body) const {
-        using Row = decltype(alone(std::declval<Rows>()));
+        using Row = lone<Rows>;
         streamed_rows<Row> rows[2];
         const index_t tiles = stretch_->tiles();
         collect(of, 0, width, static_cast<streamed_rows<Row>*>(nullptr), rows[0]);

@@ -17,7 +17,6 @@ class span_scores {
 public:
     static constexpr index_t L = lanes<T, A>, tile = streamed_tile;
     using Rows = typename Source::key_rows;
-    using lone_key = decltype(alone(std::declval<Rows>()));
 
     span_scores(const Source& source, index_t b, index_t g, const std::vector<indexed_span>& spans,
                 const std::vector<index_t>& told, index_t R, carver& from)
@@ -61,7 +60,7 @@ public:
         T* const s = products_ + task * R_ * tile;
         for (index_t x = task * keys_of_task; x < last; x += tile) {
             const index_t n = std::min(tile, last - x);
-            lone_key rows[tile], coming[tile];
+            lone<Rows> rows[tile], coming[tile];
             alignas(64) T factor[tile];
             for (index_t c = 0; c < tile; ++c) {
                 const index_t D = source_->key_width(), of_copy = strided_ ? (task * tile + c) * D : 0;
@@ -70,7 +69,7 @@ public:
                 factor[c] = static_cast<T>(now.factor(0));
                 coming[c] = alone(key(std::min(x + tile + c, count() - 1)));
             }
-            const lone_key* const next = coming;
+            const lone<Rows>* const next = coming;
             dots<A>(rows, next, std::min(n, streamed_run), source_->key_width(), query_, width_, R_, s);
             for (index_t r = 0; r < R_; ++r)
                 for (index_t c = 0; c < n; ++c) logit_[r * stride_ + x + c] = s[r * tile + c] * factor[c];

@@ -79,6 +79,9 @@ HEED_INLINE lone_row<S> alone(const plain_rows<S>& rows) {
     return {rows.data};
 }
 
+template <class Rows>
+using lone = decltype(alone(std::declval<Rows>()));
+
 /// The same of rows whose n elements may be apart: those are put side by side at `to`.
 template <row_format Rows, class S>
 auto alone(const Rows& rows, index_t n, S* to) {
