@@ -11,24 +11,25 @@
 #include <limits>
 #include <vector>
 
+#include "../core/aligned.hpp"
 #include "../core/error.hpp"
 #include "../simd/quantised_rows.hpp"
 
 namespace heed::inline HEED_ABI::detail {
 
 /// Room for n elements in all; it at least doubles, so that appending costs O(1) copies an element.
-template <class T>
-void make_room(std::vector<T>& v, index_t n) {
+template <class V>
+void make_room(V& v, index_t n) {
     const auto need = static_cast<std::size_t>(n);
     if (need > v.capacity()) v.reserve(std::max(need, 2 * v.capacity()));
 }
-template <class T>
-void resize(std::vector<T>& v, index_t n) {
+template <class V>
+void resize(V& v, index_t n) {
     v.resize(static_cast<std::size_t>(n));
 }
-template <class T>
-index_t bytes_of(const std::vector<T>& v) {
-    return static_cast<index_t>(v.capacity() * sizeof(T));
+template <class V>
+index_t bytes_of(const V& v) {
+    return static_cast<index_t>(v.capacity() * sizeof(typename V::value_type));
 }
 
 /// Rows that bring their own factors: a token is quantised once and for all.
@@ -69,8 +70,8 @@ public:
 
 private:
     index_t width_, row_bytes_, row_factors_, size_ = 0;
-    std::vector<std::int8_t> bytes_;
-    std::vector<float> factors_;
+    aligned_vector<std::int8_t> bytes_;
+    aligned_vector<float> factors_;
 };
 
 /// Blocks of rows with a factor for each column (KIVI's keys, arXiv:2402.02750). Every token of a block has a say in
@@ -127,8 +128,8 @@ private:
     index_t width_, block_, size_ = 0;
     index_t first_ = 0;           // the token whose floats come first, a multiple of the block
     std::vector<float> numbers_;  // (first_ to size_, width)
-    std::vector<std::int8_t> bytes_;
-    std::vector<float> factors_;  // (block, width)
+    aligned_vector<std::int8_t> bytes_;
+    aligned_vector<float> factors_;  // (block, width)
 };
 
 }  // namespace heed::inline HEED_ABI::detail

@@ -1,4 +1,4 @@
-// Blocks of memory, aligned to cache lines; those of many megabytes lie on large pages where the system has them, so that
+// Blocks of memory, aligned to cache lines; those of four megabytes and more lie on large pages where the system has them, so that
 // rows chosen here and there do not each wait for the translation of a page.
 #pragma once
 
@@ -21,7 +21,7 @@ namespace detail {
 inline constexpr std::size_t large_page = std::size_t(2) << 20;
 
 constexpr std::align_val_t alignment_of_block(std::size_t bytes) noexcept {
-    return std::align_val_t(bytes >= 4 * large_page ? large_page : block_alignment);
+    return std::align_val_t(bytes >= 2 * large_page ? large_page : block_alignment);
 }
 inline void* allocate_block(std::size_t bytes) {
     const auto alignment = alignment_of_block(bytes);

@@ -35,7 +35,6 @@ struct streamed_rows {
     Row row[streamed_tile];
     std::uint64_t present;  // bit k: row k is one of the tile's own
     index_t longest;        // keys of the longest run
-    bool foreseen;          // every run goes on where that of the tile before ended
 };
 
 /// Of one head of a source, stretch by stretch.
@@ -81,15 +80,15 @@ public:
         using Row = lone<Rows>;
         streamed_rows<Row> rows[2];
         const index_t tiles = stretch_->tiles();
-        collect(of, 0, width, static_cast<streamed_rows<Row>*>(nullptr), rows[0]);
+        collect(of, 0, width, rows[0]);
         for (index_t t = 0; t < tiles; ++t) {
             const streamed_rows<Row>& now = rows[t % 2];
             streamed_rows<Row>& coming = rows[(t + 1) % 2];
             const bool more = t + 1 < tiles;
-            if (more) collect(of, t + 1, width, &now, coming);
+            if (more) collect(of, t + 1, width, coming);
             if (!now.present) continue;
-            if constexpr (scattered || Row::bits == 16)
-                if (more && coming.present && (Row::bits == 16 || !coming.foreseen)) {
+            if constexpr (asked_for<Row>)
+                if (more && coming.present) {
                     body(t, now, static_cast<const Row*>(coming.row));
                     continue;
                 }
@@ -114,10 +113,12 @@ private:
     template <class Rows>
     static constexpr index_t bytes_of = sizeof(typename Rows::storage);
 
-    /// Whether rows may lie anywhere, where no prefetcher foresees them and the program has to ask for them (measured with
-    /// shuffled pages of 16 rows of float: 19 GB/s for 15). Those of 16 bits are asked for in any case: arithmetic binds
-    /// them nearly as much as memory, and then it is the faster way (17 for 15; float that is foreseen 17 for 19).
-    static constexpr bool scattered = !is_view_source<Source>;
+    /// Whether the program asks for the rows of the tile to come: where rows may lie anywhere, since no prefetcher foresees
+    /// them, and those of 16 bits and fewer, of which the arithmetic takes nearly as long as reading and must not wait
+    /// (measured, one core that reads 14 GB/s: bf16 11.6 for 8.2; pages of 16 rows 1.06 of the time of rows in one piece, for
+    /// 1.19). Other floats are read as fast as they come in any case.
+    template <class Row>
+    static constexpr bool asked_for = !is_view_source<Source> || Row::bits <= 16;
 
     bool is_met(index_t place) const { return present_[place / 64] >> place % 64 & 1; }
     /// The keys that tile t meets of run c.
@@ -156,10 +157,9 @@ private:
         }
     }
 
-    /// Fills in tile t, which comes after `before`.
+    /// Fills in tile t.
     template <class Rows, class Row>
-    HEED_NOINLINE void collect(Rows run::*of, index_t t, index_t width, const streamed_rows<Row>* before,
-                               streamed_rows<Row>& to) const {
+    HEED_NOINLINE void collect(Rows run::*of, index_t t, index_t width, streamed_rows<Row>& to) const {
         if (even_ && whole(t)) {
             for (index_t c = 0; c < 4; ++c) {
                 const Rows rows = ((*even_).*of).from(c * stretch_->run + t * streamed_run);
@@ -167,12 +167,10 @@ private:
             }
             to.present = ~std::uint64_t(0);
             to.longest = streamed_run;
-            to.foreseen = before && !~before->present;
             return;
         }
         to.present = 0;
         to.longest = 0;
-        to.foreseen = before != nullptr;
         const Row* some = nullptr;
         for (index_t c = 0; c < 4; ++c) {
             const range keys = met(t, c);
@@ -192,19 +190,10 @@ private:
             for (index_t i = count; i < streamed_run; ++i) row[i] = row[count - 1];
             to.present |= (~std::uint64_t(0) >> (64 - count)) << (c * streamed_run);
             to.longest = std::max(to.longest, count);
-            if (before) to.foreseen &= evenly(before->row[(c + 1) * streamed_run - 1], row);
             some = row;
         }
         for (index_t c = 0; c < 4 && some; ++c)
             if (!(to.present >> (c * streamed_run) & 1)) std::copy_n(some, streamed_run, to.row + c * streamed_run);
-    }
-
-    /// Whether the rows of a run lie as far apart as its first one lies from `last`.
-    template <class Row>
-    static bool evenly(const Row& last, const Row* run) {
-        const auto at = [](const Row& row) { return reinterpret_cast<std::intptr_t>(row.address(0)); };
-        const std::intptr_t step = at(run[0]) - at(last);
-        return at(run[1]) - at(run[0]) == step && at(run[streamed_run - 1]) - at(run[0]) == step * (streamed_run - 1);
     }
 
     const Source& source_;
