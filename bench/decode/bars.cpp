@@ -28,9 +28,12 @@ void bandwidth(bars_table& table) {
 }
 
 void int8(bars_table& table) {
-    const auto in = [](const char* dtype) { return measured("contiguous", dtype, {usual, 2}); };
-    const auto lanes = compare({in("f32"), in("int8")}, 3, 11, bound::memory);
+    const auto in = [](const char* cache, const char* dtype) { return measured(cache, dtype, {usual, 2}); };
+    const auto lanes = compare({in("contiguous", "f32"), in("contiguous", "int8"), in("integer", "int8")}, 3, 11,
+                               bound::memory);
     table.add("decode, int8 over f32" + on_threads(2), 2.2, time_ratio(lanes[0], lanes[1]), wanted::at_least);
+    table.add("decode, int8 by products of integers over f32" + on_threads(2), 2.2, time_ratio(lanes[0], lanes[2]),
+              wanted::at_least);
 }
 
 void pages(bars_table& table) {

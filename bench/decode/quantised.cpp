@@ -23,6 +23,8 @@ std::vector<decoder> quantised_decoders() {
     return {
         {"contiguous", "int8", "heed",
          [](const decode_step& s) { return prepare<per_token, per_token>(s, 2 * (1 + token), tight); }},
+        {"integer", "int8", "heed",
+         [](const decode_step& s) { return prepare<int8_integer, int8_integer>(s, 2 * (1 + token), tight); }},
         {"per_channel", "int8", "heed",
          [](const decode_step& s) { return prepare<int8_per_channel, per_token>(s, 2 + block + token, tight); }},
         {"contiguous", "int4", "heed",

@@ -13,14 +13,21 @@
 
 // Products of pairs of bf16. The processors that have AMX take two to three times as long for them as for products of
 // floats; bf16 is widened there.
-#if defined(__AVX512F__) && defined(__AVX512BF16__) && !defined(__AMX_BF16__)
+#if defined(__AVX512F__) && defined(__AVX512BF16__) && defined(__AVX512VNNI__) && !defined(__AMX_BF16__)
 #define HEED_DOT_BF16
+#endif
+
+// Products of pairs of 16-bit integers.
+#if defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VNNI__)
+#define HEED_DOT_BYTES
 #endif
 
 #if defined(HEED_DOT_BF16)
 #define HEED_ABI v0_1_avx512bf16
-#elif defined(__AVX512BF16__)
+#elif defined(__AVX512BF16__) && defined(HEED_DOT_BYTES)
 #define HEED_ABI v0_1_avx512amx
+#elif defined(HEED_DOT_BYTES)
+#define HEED_ABI v0_1_avx512vnni
 #elif defined(__AVX512BW__) && defined(__AVX512DQ__)
 #define HEED_ABI v0_1_avx512
 #elif defined(__AVX512F__)

@@ -69,13 +69,14 @@ public:
     using V = typename Source::value_rows;
     using run = source_run<K, V>;
     static constexpr index_t L = lanes<T, A>, tile = streamed_tile, stretch = most_of_stretch, words = stretch / 64;
+    static constexpr bool integer_keys = met_in_integers<lone<K>, T, A>, integer_values = met_in_integers<lone<V>, T, A>;
     static constexpr bool maps_logits = !std::is_same_v<Score, identity> || additive_mask<Mask>;
 
     struct shape {
         index_t N, group, D, E;
         index_t copied;  // bytes of scratch for rows whose elements are apart
         index_t rows() const { return N * group; }
-        index_t q_width() const { return round_up(D, L); }
+        index_t q_width() const { return round_up(D, integer_keys ? 64 : L); }
         index_t o_width() const { return round_up(E, L); }
     };
 
@@ -84,12 +85,16 @@ public:
         T* q;                 // (rows, q_width), zero-padded
         T* s;                 // (tiles, rows, streamed_tile): logits, then weights
         std::byte* copied;    // null, or for stretch_rows
+        std::int16_t* integers;  // (rows, q_width): q as integers, and their scales, where keys are met so
+        T* scale;
         T* k_factor;          // (tiles, streamed_tile): of keys and values, where their format has one
         T* v_factor;
         std::uint64_t* seen;  // (rows, words): the keys the row sees
         space(carver& from, const shape& x)
             : q(from.take<T>(x.rows() * x.q_width())), s(from.take<T>(x.rows() * stretch)),
               copied(x.copied > 0 ? from.take<std::byte>(x.copied) : nullptr),
+              integers(from.take<std::int16_t>(integer_keys ? x.rows() * x.q_width() : 0)),
+              scale(from.take<T>(integer_keys ? x.rows() : 0)),
               k_factor(from.take<T>(K::has_factor ? stretch : 0)), v_factor(from.take<T>(V::has_factor ? stretch : 0)),
               seen(from.take<std::uint64_t>(x.rows() * words)) {}
     };
@@ -103,6 +108,7 @@ public:
     template <class Q>
     void load_queries(const view<const Q>& q) {
         load_group<A>(q, source_, b_, g_, factor_, s_.q, x_.q_width());
+        if constexpr (integer_keys) round_queries<A>(s_.q, x_.rows(), x_.q_width(), x_.D, s_.integers, s_.scale);
     }
 
     /// `each`: keys of a stretch. kept: null, or (rows, kept_stride) logits, in base 2 for softmax, -inf where hidden; those
@@ -158,14 +164,20 @@ private:
         if constexpr (K::has_factor) rows_.factors(&run::k, s_.k_factor);
         if constexpr (V::has_factor) rows_.factors(&run::v, s_.v_factor);
         rows_.each_tile(&run::k, x_.D, [&](index_t t, const auto& rows, auto ahead) {
-            dots<A>(rows.row, ahead, rows.longest, x_.D, s_.q, x_.q_width(), x_.rows(), logits(t, 0));
+            if constexpr (integer_keys)
+                dots_in_integers<A>(rows.row, ahead, rows.longest, x_.D, s_.integers, x_.q_width(), x_.rows(), logits(t, 0));
+            else
+                dots<A>(rows.row, ahead, rows.longest, x_.D, s_.q, x_.q_width(), x_.rows(), logits(t, 0));
         });
     }
 
     void meet_values(const key_stretch& now, row_partials<T>& out) {
         rows_.each_tile(&run::v, x_.E, [&](index_t t, const auto& rows, auto ahead) {
             if (!V::has_factor && hides_ && hidden_in(now, t) && !finite(rows)) return add_guarded(now, t, rows, out);
-            accumulate<A>(rows.row, ahead, rows.present, x_.E, logits(t, 0), x_.rows(), out.o, x_.o_width());
+            if constexpr (integer_values)
+                accumulate_in_integers<A>(rows.row, ahead, rows.present, x_.E, logits(t, 0), x_.rows(), out.o, x_.o_width());
+            else
+                accumulate<A>(rows.row, ahead, rows.present, x_.E, logits(t, 0), x_.rows(), out.o, x_.o_width());
         });
     }
 
@@ -227,6 +239,7 @@ private:
             each_pack(r, [&](T* s, [[maybe_unused]] index_t factor, index_t place) HEED_INLINE_LAMBDA {
                 x = load_aligned<P>(s);
                 if constexpr (K::has_factor) x *= load_aligned<P>(s_.k_factor + factor);
+                if constexpr (integer_keys) x *= P(s_.scale[r]);
                 if constexpr (maps_logits) x = mapped(x, r, now.keys.first + place);
                 if (ragged) x = select(mask_of_bits<T, A>(static_cast<std::uint32_t>(seen[place / 64] >> place % 64)), x, hidden);
                 top = max(top, x);

@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <optional>
 
-#include "../tile/streamed.hpp"
+#include "../tile/streamed_bytes.hpp"
 #include "attention_operands.hpp"
 
 namespace heed::inline HEED_ABI::detail {

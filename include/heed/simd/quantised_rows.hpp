@@ -81,6 +81,17 @@ struct int8_rows : plain_rows<std::int8_t> {
 
 HEED_INLINE lone_row<std::int8_t> alone(const int8_rows& rows) { return {rows.data}; }
 
+/// The same, of which attention of few queries takes products in integers (tile/streamed_bytes.hpp).
+struct int8_integer_rows : int8_rows {
+    int8_integer_rows from(index_t row) const { return {int8_rows::from(row)}; }
+    static int8_integer_rows over(const std::int8_t* data, const float* factors, index_t width) {
+        return {int8_rows::over(data, factors, width)};
+    }
+};
+struct byte_row : lone_row<std::int8_t> {};
+
+HEED_INLINE byte_row alone(const int8_integer_rows& rows) { return {{rows.data}}; }
+
 /// Signed bytes; the factor of column d is factors[d] in every row.
 struct int8_channel_rows : plain_rows<std::int8_t> {
     using storage = float;
