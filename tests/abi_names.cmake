@@ -6,7 +6,7 @@ file(MAKE_DIRECTORY ${work})
 file(WRITE ${work}/name.cpp "#include <heed/core/config.hpp>\nname of the namespace: HEED_ABI\n")
 set(seen "")
 foreach(flags "-march=x86-64" "-march=x86-64-v2" "-march=x86-64-v2 -mavx" "-march=x86-64-v3"
-              "-march=x86-64-v3 -mno-f16c" "-march=x86-64-v3 -mno-fma" "-march=x86-64-v3 -mavx512f" "-march=x86-64-v4" "-march=icelake-client" "-march=cooperlake")
+              "-march=x86-64-v3 -mno-f16c" "-march=x86-64-v3 -mno-fma" "-march=x86-64-v3 -mavx512f" "-march=x86-64-v4" "-march=icelake-client" "-march=cooperlake" "-march=sapphirerapids")
     separate_arguments(list UNIX_COMMAND "${flags}")
     execute_process(COMMAND ${compiler} -std=c++20 ${list} -I ${include} -E -P ${work}/name.cpp
                     OUTPUT_VARIABLE text RESULT_VARIABLE status)

@@ -19,6 +19,7 @@ set(top_may ${ops_may} interop)
 # Layer or file: what it may include beside heed and the standard library.
 set(core_foreign "Eigen/Core|unsupported/Eigen/CXX11/ThreadPool")
 set(core/large_pages.hpp_foreign "sys/mman\\.h")
+set(core/tile_registers.hpp_foreign "sys/syscall\\.h|unistd\\.h")
 set(simd_foreign "(imm|x86)intrin\\.h|arm_[a-z0-9]+\\.h")
 set(simd/pack.hpp_foreign "xsimd/.*|${simd_foreign}")
 set(select_foreign "(unsupported/)?Eigen/.*")

@@ -28,6 +28,7 @@ struct attention_scratch_space {
     scalar* p;
     scalar* k;
     scalar* v;
+    T* products;  // of a key tile, where they are tiled
     T* observed;  // four stages of a micro-block
     T* row;       // of q or o, for sources that turn them
 
@@ -44,6 +45,7 @@ struct attention_scratch_space {
         p = from.take<scalar>(shape::tile_keys / Op::step * rows);
         k = from.take<scalar>(shape::tile_keys * depth);
         v = from.take<scalar>(shape::tile_keys / Op::step * E);
+        products = Op::tiled ? from.take<T>(shape::tile_keys * rows) : nullptr;
         observed = observes ? from.take<T>(4 * shape::keys * rows) : nullptr;
         row = turns ? from.take<T>(std::max(D, E)) : nullptr;
     }
@@ -285,7 +287,7 @@ private:
                     if (plan.count == 0) continue;
                     tiles.load(plan);
                     note_seen(blocks[u], plan);
-                    attend(blocks[u], tiles, plan, logit, guarded, s.p);
+                    attend(blocks[u], tiles, plan, logit, guarded, s);
                 }
             });
         };
@@ -326,12 +328,12 @@ private:
     }
 
     /// `guarded`: where V is not finite, hidden pairs do not meet it.
-    void attend(block& r, source& tiles, const tile_plan<A, T>& plan, const map& logit, bool guarded, scalar* p) const {
-        r.hides |= plan.partial;
+    void attend(block& r, source& tiles, const tile_plan<A, T>& plan, const map& logit, bool guarded, const space& s) const {
+        r.hides |= Op::tiled || plan.partial;  // tiled products meet hidden keys beside others
         bool meets = false;
         for (int e = 0; e < plan.count && guarded && !meets; ++e)
-            meets = !plan.at[e].full && !tiles.finite(plan.at[e]);
-        attend_tile<A, T, Op>(r, tiles.tile(), plan, x.D(), x.E(), product_factor(), logit, weight, meets, p);
+            meets = Op::tiled || (!plan.at[e].full && !tiles.finite(plan.at[e]));
+        attend_tile<A, T, Op>(r, tiles.tile(), plan, x.D(), x.E(), product_factor(), logit, weight, meets, s.p, s.products);
     }
 
     /// o = O / l, or 0 where no key was visible; the sink joins the sum here; lse is reported.

@@ -1,7 +1,7 @@
 // One row block against one key tile: the hot loop of attention, forward.
 //
 //   for each visible micro-block of keys      S = K Q^T   (keys, rows)   then score, mask, weight, all in registers
-//                                             P = weights (keys, rows)   compact: skipped micro-blocks leave no hole
+//                                             P = weights (keys, rows)   each at its key; what nobody sees is left out
 //   O += V^T P                                            (E, rows)
 //
 // Lanes are query rows, so the softmax needs no horizontal step, and K and V are read one scalar at a time, straight
@@ -12,34 +12,9 @@
 #include "../policy/weight.hpp"
 #include "../tile/panels.hpp"
 #include "../tile/softmax.hpp"
-#include "tile_plan.hpp"
+#include "tiled_products.hpp"
 
 namespace heed::inline HEED_ABI::detail {
-
-/// Up to tile_packs packs of query rows of one head, and what is carried for them along the keys.
-template <class T, class Panel>
-struct row_block {
-    rows at;         // positions of its rows
-    int packs = 0;   // of lanes
-    Panel* q;        // (D, packs * lanes)
-    T* o;            // (E, packs * lanes), unnormalised
-    T* m;            // reference of the exponents, base 2
-    T* l;            // sum of weights
-    std::uint64_t seen = 0;  // bit r: row r has met a visible key
-    bool hides = false;      // some row has met a micro-block that it does not see whole
-
-    index_t width(index_t lanes) const { return packs * lanes; }
-};
-
-/// Where a key tile's K and V stand: K rows of scalars, V rows (or interleaved pair rows) of scalars.
-template <class Op>
-struct key_tile {
-    range keys;
-    const typename Op::scalar* k = nullptr;
-    index_t k_stride = 0;  // in scalars
-    const typename Op::scalar* v = nullptr;
-    index_t v_stride = 0;
-};
 
 /// p + n as an address only: it may lie outside the array p points into.
 template <class T>
@@ -68,22 +43,27 @@ struct no_logit_map {
 };
 
 /// Logits of one micro-block for W packs of rows: s = K Q^T, scaled, mapped, in base 2 for softmax; masked pairs are
-/// -inf. Between the K stretches of the product, meanwhile(r) has the ports that multiply-adds leave idle.
+/// -inf. Between the K stretches of the product, meanwhile(r) has the ports that multiply-adds leave idle. `products`: null, or
+/// those of the whole tile, (keys, rows).
 template <class Op, class Tiling, bool Normalised, int W, class T, class Panel, class Logit, class P, class Meanwhile>
 HEED_INLINE void logits(register_tile<P, Tiling::keys, W>& s, const row_block<T, Panel>& block,
                         const key_tile<Op>& tile, const visible_keys& at, index_t depth, T post_scale,
-                        const Logit& logit, const Meanwhile& meanwhile) {
+                        const Logit& logit, [[maybe_unused]] const T* products, const Meanwhile& meanwhile) {
     constexpr int K = Tiling::keys;
     constexpr index_t L = Tiling::lanes;
     const index_t first = at.block * K, width = block.width(L);
     const typename Op::scalar* k = tile.k + first * tile.k_stride;
     const typename Op::scalar* q = block.q + at.pack * L;
-    s.clear();
+    if (Op::tiled && products)
+        s.load_rows(products + first * width + at.pack * L, width);
+    else
+        s.clear();
     for (int r = 0; r < K; ++r) {
         const index_t from = depth * r / K, to = depth * (r + 1) / K;
         // A K-th of the depth is stepped through while one key of the next micro-block is asked for.
         const prefetch ahead{address(k, (K + r) * tile.k_stride), K * static_cast<index_t>(sizeof *k)};
-        multiply<Op>(s, k + from, tile.k_stride, static_index<1>{}, q + from * width, width, to - from, ahead);
+        if (!Op::tiled || !products)
+            multiply<Op>(s, k + from, tile.k_stride, static_index<1>{}, q + from * width, width, to - from, ahead);
         meanwhile(r);
     }
     if constexpr (Op::step > 1) {
@@ -116,20 +96,9 @@ HEED_INLINE void logits(register_tile<P, Tiling::keys, W>& s, const row_block<T,
     }
 }
 
-/// Calls f(std::integral_constant<int, packs>{}).
-template <class F>
-HEED_INLINE void with_packs(int packs, F&& f) {
-    switch (packs) {
-        case 1: return f(std::integral_constant<int, 1>{});
-        case 2: return f(std::integral_constant<int, 2>{});
-        default: return f(std::integral_constant<int, 3>{});
-    }
-}
-
 /// Consecutive keys that the same packs of rows see.
 struct key_run {
-    index_t row = 0;    // first row of P
-    index_t key = 0;    // first row of V
+    index_t key = 0;    // first row of P and V
     index_t count = 0;  // steps of depth
     int pack = 0;       // first pack
     int packs = 0;
@@ -145,9 +114,9 @@ HEED_NOINLINE void add_values(const key_tile<Op>& tile, index_t e, const typenam
     acc.load_rows(o + e * width + at, width);
     constexpr index_t line = 64 / sizeof(typename Op::scalar);
     for (const key_run* run = first; run != last; ++run) {
-        const typename Op::scalar* v = tile.v + run->key * tile.v_stride + e;
+        const typename Op::scalar* v = tile.value(e, run->key);
         const prefetch ahead{address(v, line), tile.v_stride * static_cast<index_t>(sizeof *v)};
-        multiply<Op>(acc, v, static_index<1>{}, tile.v_stride, p + run->row * width + at, width, run->count, ahead);
+        multiply<Op>(acc, v, tile.channel_stride(), tile.step_stride(), p + run->key * width + at, width, run->count, ahead);
     }
     acc.store_rows(o + e * width + at, width);
 }
@@ -177,11 +146,11 @@ HEED_NOINLINE void add_values_guarded(row_block<T, typename Op::scalar>& block, 
                 std::uint32_t seen[Op::step] = {};
                 for (int k = 0; k < Op::step; ++k)
                     if (const int key = static_cast<int>(t) * Op::step + k; key < at.count) seen[k] = at.seen(c, key);
-                const auto weights = Op::panel(p + (x * steps + t) * width + c * L);
-                const typename Op::scalar* v = tile.v + (at.block * steps + t) * tile.v_stride;
+                const auto weights = Op::panel(p + (at.block * steps + t) * width + c * L);
                 for (index_t e = 0; e < E; ++e) {
                     T* o = block.o + e * width + c * L;
-                    store_aligned(o, Op::apply(weights, Op::operand_where(seen, v + e), load_aligned<P>(o)));
+                    const auto* v = tile.value(e, at.block * steps + t);
+                    store_aligned(o, Op::apply(weights, Op::operand_where(seen, v), load_aligned<P>(o)));
                 }
             }
     }
@@ -212,7 +181,7 @@ HEED_INLINE void weigh(const T* waiting, index_t width, const T* m, T* l, const 
 template <class A, class T, class Op, class Weight, class Logit>
 HEED_NOINLINE void attend_tile(row_block<T, typename Op::scalar>& block, const key_tile<Op>& tile,
                                const tile_plan<A, T>& plan, index_t D, index_t E, T post_scale, const Logit& logit,
-                               const Weight& weight, bool guarded, typename Op::scalar* p) {
+                               const Weight& weight, bool guarded, typename Op::scalar* p, [[maybe_unused]] T* products) {
     using shape = tiling<A, T>;
     using P = pack<T, A>;
     constexpr int K = shape::keys;
@@ -225,7 +194,7 @@ HEED_NOINLINE void attend_tile(row_block<T, typename Op::scalar>& block, const k
     const visible_keys* waits = nullptr;
     const auto weigh_waiting = [&](int r, auto packs) HEED_INLINE_LAMBDA {
         if (!waits || r % Op::step != 0) return;
-        const index_t row = (waits - plan.at) * steps + r / Op::step, stride = waits->packs * L;
+        const index_t row = waits->block * steps + r / Op::step, stride = waits->packs * L;
         const auto weigh_pack = [&](auto c) HEED_INLINE_LAMBDA {
             const index_t lane = (waits->pack + c) * L;
             weigh<Op>(waiting + r * stride + c * L, stride, block.m + lane, block.l + lane, weight,
@@ -236,12 +205,19 @@ HEED_NOINLINE void attend_tile(row_block<T, typename Op::scalar>& block, const k
         else
             for (int c = 0; c < waits->packs; ++c) weigh_pack(c);
     };
+    [[maybe_unused]] typename Op::registers registers;
+    if constexpr (Op::tiled) {
+        if (Op::granted())
+            multiply_queries(registers, block, tile, visible_chunks(plan), ceil_div(D, Op::step), products);
+        else
+            products = nullptr;
+    }
     for (int x = 0; x < plan.count; ++x) {
         const visible_keys& at = plan.at[x];
         with_packs(at.packs, [&](auto packs) HEED_INLINE_LAMBDA {
             constexpr int W = packs;
             register_tile<P, K, W> s;
-            logits<Op, shape, Weight::normalised, W>(s, block, tile, at, ceil_div(D, Op::step), post_scale, logit,
+            logits<Op, shape, Weight::normalised, W>(s, block, tile, at, ceil_div(D, Op::step), post_scale, logit, products,
                                                      [&](int r) HEED_INLINE_LAMBDA { weigh_waiting(r, packs); });
             const index_t lane = at.pack * L;
             if constexpr (Weight::normalised)
@@ -251,15 +227,16 @@ HEED_NOINLINE void attend_tile(row_block<T, typename Op::scalar>& block, const k
                             T* o = block.o + e * width + lane + c * L;
                             store_aligned(o, alpha[c] * load_aligned<P>(o));
                         });
-                    for (index_t row = 0; row < x * steps; ++row)
-                        unroll<W>([&](auto c) HEED_INLINE_LAMBDA {
-                            Op::rescale(p + row * width + lane + c * L, alpha[c]);
-                        });
+                    for (int done = 0; done < x; ++done)
+                        for (index_t row = plan.at[done].block * steps, t = 0; t < steps; ++t, ++row)
+                            unroll<W>([&](auto c) HEED_INLINE_LAMBDA {
+                                Op::rescale(p + row * width + lane + c * L, alpha[c]);
+                            });
                 });
             s.store_rows(waiting, W * L);
         });
         waits = &at;
-        const key_run run{x * steps, at.block * steps, ceil_div(at.count, Op::step), at.pack, at.packs};
+        const key_run run{at.block * steps, ceil_div(at.count, Op::step), at.pack, at.packs};
         key_run* before = run_count > 0 ? &runs[run_count - 1] : nullptr;
         if (before && before->key + before->count == run.key && before->pack == run.pack && before->packs == run.packs)
             before->count += run.count;
@@ -267,6 +244,8 @@ HEED_NOINLINE void attend_tile(row_block<T, typename Op::scalar>& block, const k
             runs[run_count++] = run;
     }
     for (int r = 0; r < K; ++r) weigh_waiting(r, std::integral_constant<int, tile_packs>{});
+    if constexpr (Op::tiled)
+        if (products) return add_values_tiled(registers, block, tile, plan, E, p, guarded);
     if (guarded) return add_values_guarded<A, T, Op>(block, tile, plan, E, p);
     for (const key_run *first = runs, *end = runs + run_count; first != end;) {
         const key_run* last = first + 1;

@@ -40,7 +40,7 @@ public:
             if (k_native_) tile_.k_stride = run_.k.stride / Op::step;
         }
         tile_.v = v_scratch_;
-        tile_.v_stride = source_.value_width();
+        tile_.v_stride = Op::tiled ? shape::tile_keys / Op::step : source_.value_width();
         if constexpr (Op::step == 1 && std::is_same_v<V, plain_rows<scalar>>)
             if (v_native_ = even && run_.v.step == 1; v_native_) {
                 tile_.v = run_.v.data;
@@ -51,11 +51,15 @@ public:
     void load(const tile_plan<A, T>& plan) {
         if (k_native_ && v_native_) return;
         for (int x = 0; x < plan.count; ++x) {
-            const int block = plan.at[x].block;
-            if (loaded_ >> block & 1) continue;
-            loaded_ |= std::uint64_t(1) << block;
-            if (!k_native_) load_k(block, plan.at[x].count);
-            if (!v_native_) load_v(block, plan.at[x].count);
+            constexpr int together = Op::tiled ? static_cast<int>(key_tile<Op>::chunk / shape::keys) : 1;  // met in one product
+            for (int block = plan.at[x].block / together * together, end = block + together; block < end; ++block) {
+                if (loaded_ >> block & 1) continue;
+                loaded_ |= std::uint64_t(1) << block;
+                const index_t first = block * shape::keys;
+                const auto count = static_cast<int>(std::clamp<index_t>(tile_.keys.size() - first, 0, shape::keys));
+                if (!k_native_) load_k(block, count);
+                if (!v_native_) load_v(block, count);
+            }
         }
     }
 
@@ -111,7 +115,11 @@ private:
                 const index_t row = row_of(key);
                 return run_.v.data + row * run_.v.stride;
             };
-            for (int c = 0; c < shape::keys; c += 2) {
+            if constexpr (Op::tiled) {
+                const typename V::storage* rows[shape::keys] = {};
+                for (int c = 0; c < count; ++c) rows[c] = at(block * shape::keys + c);
+                return Op::transpose(rows, run_.v.step, E, v_scratch_ + block * shape::keys / 2, tile_.v_stride);
+            } else for (int c = 0; c < shape::keys; c += 2) {
                 const index_t key = block * shape::keys + c;
                 const auto* first = c < count ? at(key) : nullptr;
                 const auto* second = c + 1 < count ? at(key + 1) : nullptr;

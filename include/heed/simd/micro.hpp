@@ -31,6 +31,8 @@ struct multiply_add {
     using element = T;
     using accumulator = pack<T, A>;
     static constexpr int step = 1;  // elements of depth a step consumes
+    static constexpr bool tiled = false;
+    struct registers {};
 
     static HEED_INLINE accumulator panel(const scalar* p) { return load_aligned<accumulator>(p); }
     static HEED_INLINE accumulator operand(const scalar* p) { return broadcast<accumulator>(*p); }
@@ -55,6 +57,8 @@ struct dot_bf16 {
     using element = std::uint16_t;
     using accumulator = pack<float, A>;
     static constexpr int step = 2;
+    static constexpr bool tiled = false;
+    struct registers {};
 
     static HEED_INLINE accumulator wrap(__m512 x) { return accumulator(typename accumulator::raw_type(x)); }
     static HEED_INLINE __m512i panel(const scalar* p) { return _mm512_load_si512(p); }
@@ -105,19 +109,6 @@ struct dot_bf16 {
         return _mm512_or_si512(_mm512_maskz_and_epi32(static_cast<__mmask16>(seen[0]), low, both),
                                _mm512_maskz_andnot_epi32(static_cast<__mmask16>(seen[1]), low, both));
     }
-};
-#endif
-
-/// The product of a call: pairs of bf16 where all operands are bf16 and the machine has the instruction.
-template <class A, class T, bool AllBf16>
-struct product {
-    using type = multiply_add<T, A>;
-};
-#if defined(HEED_DOT_BF16)
-template <class A>
-    requires has_avx512<A>
-struct product<A, float, true> {
-    using type = dot_bf16<A>;
 };
 #endif
 
