@@ -1,5 +1,6 @@
 // heed_test: LABELS sanitize
 // Time-invariant state spaces: the moving average of Mega, S4D real and complex, both ways, and complex diagonals.
+#include <heed/core/threads.hpp>
 #include <heed/ops/diagonal_ssm.hpp>
 #include <heed/ops/ema.hpp>
 #include <heed/ops/lru.hpp>
@@ -197,6 +198,59 @@ TEST(diagonal_ssm, complex_modes_match_the_definition) {
                 EXPECT_TRUE(test::within_rule<float>(y, defined<float>(m, u, D, late, late), exact));
                 EXPECT_TRUE(test::all_near(state, last, 1e-4));
             }
+}
+
+/// Segments at once are one run: to rounding, whatever a segment is, and to the bit where there is but one.
+TEST(diagonal_ssm, segments_are_one_run) {
+    threads pool(3);
+    for (index_t S : {1, 3, 4, 13})
+        for (bool late : {false, true}) {
+            const auto m = oscillations<float>(19, S);
+            const auto u = test::normal<float>({2, 1, 90, 19}, 1), D = test::normal<float>({1, 1, 1, 19}, 2);
+            struct result {
+                tensor<float> y, state;
+            };
+            const auto run = [&](const auto&... form) {
+                result r{tensor<float>(u.shape()), test::constant<float>({2, 1, 19, 2 * S}, 0)};
+                if (late)
+                    diagonal_ssm(seq(u), m, seq(r.y), skip{vec(D)}, carry{seq(r.state)}, read_late{}, reversed{},
+                                 form...);
+                else
+                    diagonal_ssm(seq(u), m, seq(r.y), skip{vec(D)}, carry{seq(r.state)}, form...);
+                return r;
+            };
+            tensor<float> last({2, 1, 19, 2 * S});
+            const auto exact = defined<double>(m, u, D, late, late, &last);
+            const auto naive = defined<float>(m, u, D, late, late);
+            for (index_t segment : {1, 7, 32, 89}) {
+                const auto got = run(chunked{segment}), shared = run(chunked{segment}, on(pool));
+                EXPECT_TRUE(test::within_rule<float>(got.y, naive, exact)) << segment;
+                EXPECT_TRUE(test::all_near(got.state, last, 1e-4)) << segment;
+                EXPECT_TRUE(test::same_values(shared.y, got.y));
+                EXPECT_TRUE(test::same_values(shared.state, got.state));
+            }
+            const auto one = run(chunked{90}), plain = run();
+            EXPECT_TRUE(test::same_values(one.y, plain.y));
+            EXPECT_TRUE(test::same_values(one.state, plain.state));
+        }
+}
+
+/// A million tokens in segments, of averages that hardly forget.
+TEST(ema, segments_do_not_drift) {
+    average<float> x(1, 1 << 20, 1, 2), whole = x;
+    x.p.fill([](index_t n) { return n ? -2.0 : -9.0; });
+    whole.p = x.p;
+    const auto exact = defined<double>(x);
+    const auto naive = defined<float>(x);
+    x.run(chunked{4096});
+    EXPECT_TRUE(test::within_rule<float>(x.y, naive.first, exact.first));
+    EXPECT_TRUE(test::within_rule<float>(x.state, naive.second, exact.second));
+    std::size_t bytes = 0;
+    threads pool(2);
+    whole.run(chunked{4096}, scratch_size(pool, bytes));
+    arena enough(bytes);
+    whole.run(chunked{4096}, on(pool, enough));
+    EXPECT_TRUE(test::same_values(whole.y, x.y));
 }
 
 TEST(diagonal_ssm, real_modes_are_complex_ones_without_imaginary_parts) {

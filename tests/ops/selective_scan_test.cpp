@@ -151,6 +151,52 @@ TEST(selective_scan, a_stream_is_one_run_bit_for_bit) {
     EXPECT_TRUE(test::same_values(parts.state, whole.state));
 }
 
+/// Segments at once are one run: to rounding, whatever a segment is, and to the bit where there is but one.
+TEST(selective_scan, segments_are_one_run) {
+    for (auto [C, S, G] : {std::array<index_t, 3>{1, 1, 1}, {5, 16, 1}, {36, 9, 2}}) {
+        system_of<float> x(2, 57, C, S, G), plain = x, one = x;
+        auto exact = x.in_type<double>();
+        const auto want = defined(exact);
+        auto naive = x;
+        const auto loops = defined(naive);
+        for (index_t segment : {1, 7, 16, 56}) {
+            auto y = x;
+            EXPECT_TRUE(test::within_rule<float>(run_all(y, chunked{segment}), loops, want)) << segment;
+            EXPECT_TRUE(test::within_rule<float>(y.state, naive.state, exact.state)) << segment;
+        }
+        EXPECT_TRUE(test::same_values(run_all(one, chunked{57}), run_all(plain)));
+        EXPECT_TRUE(test::same_values(one.state, plain.state));
+    }
+}
+
+/// What a stretch of a sequence sums and multiplies is its own: bits depend on the cut alone, and not on what follows.
+TEST(selective_scan, segments_have_the_laws_of_a_scan) {
+    threads pool(3);
+    system_of<float> x(1, 50, 21, 5), many = x, back = x, ahead = x, spoiled = x;
+    const auto want = run_all(x, chunked{8});
+    EXPECT_TRUE(test::same_values(run_all(many, on(pool), chunked{8}), want));
+    EXPECT_TRUE(test::same_values(many.state, x.state));
+    for (auto* t : {&back.u, &back.delta, &back.in, &back.out, &back.gate}) *t = flipped(*t);
+    EXPECT_TRUE(test::same_values(run_all(back, reversed{}, chunked{8}), flipped(want)));
+    for (auto* t : {&spoiled.u, &spoiled.delta, &spoiled.in, &spoiled.out, &spoiled.gate})
+        t->each([&](index_t b, index_t h, index_t n, index_t d) {
+            if (n >= 29) (*t)(b, h, n, d) = std::nanf("");
+        });
+    const auto prefix = [](const tensor<float>& t) { return test::copied(slice(t.v(), 2, {0, 29})); };
+    EXPECT_TRUE(test::same_values(prefix(run_all(spoiled, chunked{8})), prefix(want)));
+    const std::vector<index_t> offsets{0, 0, 9, 10, 50};
+    system_of<float> packs(1, 50, 21, 5), last(1, 40, 21, 5);
+    packs.state = test::normal<float>({4, 1, 21, 5}, 9);
+    for (auto [to, from] : {std::pair{&last.u, &packs.u}, {&last.delta, &packs.delta}, {&last.in, &packs.in},
+                            {&last.out, &packs.out}, {&last.gate, &packs.gate}})
+        *to = test::copied(slice(from->v(), 2, {10, 50}));
+    last.state = test::copied(slice(packs.state.v(), 0, {3, 4}));
+    const auto all = run_all(packs, packed{offsets}, chunked{8}), alone = run_all(last, chunked{8});
+    EXPECT_TRUE(test::same_values(test::copied(slice(all.v(), 2, {10, 50})), alone));
+    EXPECT_TRUE(test::same_values(test::copied(slice(packs.state.v(), 0, {3, 4})), last.state));
+    refuses<argument_error>([&] { run(x, chunked{0}); }, "selective_scan: chunked has 0 tokens, the least is 1");
+}
+
 TEST(selective_scan, reversed_is_flip_scan_flip) {
     for (const auto& l : test::layouts()) {
         system_of<float> x(2, 35, 33, 16, 1, l), back = x;
@@ -245,16 +291,18 @@ TEST(selective_scan, a_million_tokens_do_not_drift) {
     auto exact = x.in_type<double>();
     x.decay.fill([](index_t i) { return i ? -1e-3 : -1e-1; });
     exact.decay.fill([](index_t i) { return double(i ? -1e-3f : -1e-1f); });
-    auto naive = x;
+    auto naive = x, segments = x;
     const auto want = defined(exact);
     const auto loops = defined(naive);
     EXPECT_TRUE(test::within_rule<float>(run_all(x), loops, want));
+    EXPECT_TRUE(test::within_rule<float>(run_all(segments, chunked{4096}), loops, want));
 }
 
 TEST(selective_scan, empty_extents) {
     for (auto [B, N, C, S] : {std::array<index_t, 4>{0, 3, 4, 5}, {2, 0, 4, 5}, {2, 3, 0, 5}, {2, 3, 4, 0}}) {
         system_of<float> x(B, N, C, S);
         const auto before = x.state;
+        if (N == 0 || S == 0) run_all(x, chunked{2});
         const auto y = run_all(x);
         if (N == 0) EXPECT_TRUE(test::same_values(x.state, before));
         if (S == 0)

@@ -1,16 +1,20 @@
 // The loops of a linear time-invariant diagonal state space: S states a channel, real or complex, that never change
 // pace.
 //
-//   h_n = a_n h_n + b_n u;  y = sum_n Re(c_n h_n) + d u, silu of it if asked; `late` reads h_n before the token moves
-//   it for each task (sequence, block of channels), tile of tokens, pack of channels, K states in registers, token
-// Constants are made from parameters once a block: Prepare maps packs of parameters to packs of a, b, c.
+//   h_n = a_n h_n + b_n u;  y = sum_n Re(c_n h_n) + d u, silu of it if asked; `late` reads h_n before the token moves it
+//   for each task (sequence, block of channels), tile of tokens, pack of channels, K states in registers, token
+// Constants are made from parameters once a block: Prepare maps packs of parameters to packs of a, b, c. Segments of n
+// tokens: the states each leaves when it starts from none; h before the next is a^n h + those; then as above.
 #pragma once
+
+#include <complex>
 
 #include "../simd/gates.hpp"
 #include "scan_cell.hpp"
 #include "scan_operands.hpp"
 #include "scan_tile.hpp"
 #include "scratch.hpp"
+#include "segments.hpp"
 
 namespace heed::inline HEED_ABI::detail {
 
@@ -94,6 +98,15 @@ HEED_NOINLINE void run_few_modes(const modes_tile<T>& x, bool curved, const tile
         }
 }
 
+/// x^n by squaring.
+template <class Number>
+Number power(Number x, index_t n) {
+    Number all(1);
+    for (; n > 0; n /= 2, x *= x)
+        if (n % 2) all *= x;
+    return all;
+}
+
 /// Operands as views; of `through` and state no data means none. Parameters: tuple of view<const S, 2>, (C, S).
 template <class A, class T, bool Complex, class Prepare, class U, class Parameters, class Y, class Through, class State>
 struct modes_call {
@@ -110,6 +123,7 @@ struct modes_call {
     view<State, 3> state;            // (sequences, C, parts S)
     sequences order;
     index_t S;
+    index_t segment;  // tokens of a segment; 0: a sequence is one
     bool late, curved, adds;
 
     template <class E>
@@ -127,25 +141,98 @@ struct modes_call {
               rows(from.take<T>(2 * most_tokens * width)),
               size(from.used()) {}
     };
+    /// A task: a segment in a block of channels.
+    struct place : segment_place {
+        channel_block block;
+        T* joint;  // (parts S, width): what it leaves when it starts from no states; then the states before it
+    };
+    index_t joints(const channel_cut& blocks) const {
+        return segment ? segments(order, segment, blocks.count()).count() * parts * S * blocks.widest() : 0;
+    }
     template <class E>
     std::size_t scratch_bytes(E& pool) const {
-        return static_cast<std::size_t>(pool.width()) * memory(carver(), cut(pool).widest(), S).size;
+        const channel_cut blocks = cut(pool);
+        carver all;
+        all.take<T>(joints(blocks));
+        return all.used() + static_cast<std::size_t>(pool.width()) * memory(carver(), blocks.widest(), S).size;
     }
     template <class E>
     void run(E& pool, std::byte* scratch) const {
         const channel_cut blocks = cut(pool);
-        const auto size = memory(carver(), blocks.widest(), S).size;
-        for_tasks(pool, order.count() * blocks.count(), [&](index_t task, index_t worker) {
-            run_block(task / blocks.count(), blocks[task % blocks.count()],
-                      memory(carver(scratch + static_cast<std::size_t>(worker) * size), blocks.widest(), S));
-        });
+        const index_t width = blocks.widest();
+        carver all(scratch);
+        T* const joint = all.take<T>(joints(blocks));
+        const auto own = [&, base = scratch + all.used(), size = memory(carver(), width, S).size](index_t worker) {
+            return memory(carver(base + static_cast<std::size_t>(worker) * size), width, S);
+        };
+        const auto in_block = [&](const segment_place& at) {
+            return place{at, blocks[at.column], joint + at.number * parts * S * width};
+        };
+        segments(order, segment, blocks.count())
+            .run(
+                pool, [&](const segment_place& at, index_t worker) { multiply(in_block(at), own(worker)); },
+                [&](const auto& of, index_t count, index_t worker) {
+                    join([&](index_t part) { return in_block(of(part)); }, count, own(worker));
+                },
+                [&](const segment_place& at, index_t worker) { write(in_block(at), own(worker)); });
     }
 
 private:
-    view<State, 2> state_of(index_t sequence) const {
-        return {state.data + sequence * state.strides[0],
-                {state.shape[1], parts * S},
-                {state.strides[1], state.strides[2]}};
+    void multiply(const place& at, const memory& m) const noexcept {
+        make_constants(at.block, m);
+        std::fill_n(m.states, parts * S * at.block.width, T(0));
+        walk(at, m, false);
+        std::copy_n(m.states, parts * S * at.block.width, at.joint);
+    }
+    /// What segments leave becomes the states before them; all but the last have as many tokens.
+    template <class Of>
+    void join(const Of& of, index_t count, const memory& m) const noexcept {
+        const place first = of(0);
+        const index_t imaginary = S * first.block.width;
+        make_constants(first.block, m);
+        begin(first, m);
+        T* const a = m.constants;
+        const auto number = [&](T* x, index_t i) {
+            if constexpr (Complex)
+                return std::complex<double>(x[i], x[i + imaginary]);
+            else
+                return static_cast<double>(x[i]);
+        };
+        const auto put = [&](T* x, index_t i, const auto& value) {
+            x[i] = static_cast<T>(std::real(value));
+            if constexpr (Complex) x[i + imaginary] = static_cast<T>(value.imag());
+        };
+        for (index_t i = 0; i < imaginary; ++i) put(a, i, power(number(a, i), segment));
+        for (index_t part = 0; part < count; ++part) {
+            T* const joint = of(part).joint;
+            for (index_t i = 0; i < imaginary; ++i) {
+                const auto h = number(m.states, i);
+                if (part + 1 < count) put(m.states, i, number(a, i) * h + number(joint, i));
+                put(joint, i, h);
+            }
+        }
+    }
+    void write(const place& at, const memory& m) const noexcept {
+        make_constants(at.block, m);
+        if (segment)
+            std::copy_n(at.joint, parts * S * at.block.width, m.states);
+        else
+            begin(at, m);
+        walk(at, m, true);
+        finish_stores();
+        if (at.last && state.data) store_rows<A>(carried(at), m.states, at.block.width);
+    }
+    /// The carried state of a place, (parts S, channels).
+    view<State, 2> carried(const place& at) const {
+        return {state.data + at.sequence * state.strides[0] + at.block.first * state.strides[1],
+                {parts * S, at.block.channels},
+                {state.strides[2], state.strides[1]}};
+    }
+    void begin(const place& at, const memory& m) const {
+        if (state.data)
+            fill_rows<A>(view<const State, 2>(carried(at)), m.states, at.block.width);
+        else
+            std::fill_n(m.states, parts * S * at.block.width, T(0));
     }
     /// The constants of a block in the place of its parameters.
     void make_constants(const channel_block& at, const memory& m) const {
@@ -185,21 +272,19 @@ private:
                 to.put(t, c, curved ? silu(sum) : sum);
             }
     }
-    void run_block(index_t sequence, const channel_block& at, const memory& m) const noexcept {
-        const index_t width = at.width, N = order.tokens(sequence).size(), rows = parts * S * width;
-        make_constants(at, m);
-        if (state.data)
-            fill_rows<A>(view<const State, 2>(channels_of(by_column(state_of(sequence)), at)), m.states, width);
-        else
-            std::fill_n(m.states, rows, T(0));
-        fill_constant<A>(through, at, m.through);
+    /// Moves the states through the tokens of a place, and writes its outputs if asked.
+    void walk(const place& at, const memory& m, bool writes) const noexcept {
+        const index_t width = at.block.width, rows = parts * S * width, last = at.tokens.last;
+        fill_constant<A>(through, at.block, m.through);
         const bool around = outweighs_caches(y);
-        for (index_t t = 0; t < N; t += most_tokens) {
-            const range tokens{t, std::min(N, t + most_tokens)};
-            const auto part = [&](const auto& v) { return channels_of(slice(order.of(v, sequence), 0, tokens), at); };
-            const range next{tokens.last, std::min(N, tokens.last + most_tokens)};
+        for (index_t t = at.tokens.first; t < last; t += most_tokens) {
+            const range tokens{t, std::min(last, t + most_tokens)};
+            const auto part = [&](const auto& v) {
+                return channels_of(slice(order.of(v, at.sequence), 0, tokens), at.block);
+            };
+            const range next{tokens.last, std::min(last, tokens.last + most_tokens)};
             const auto ahead = [&](const auto& v) {
-                return rows_ahead(channels_of(slice(order.of(v, sequence), 0, next), at));
+                return rows_ahead(channels_of(slice(order.of(v, at.sequence), 0, next), at.block));
             };
             const modes_tile<T> x{.a = m.constants,
                                   .b = m.constants + rows,
@@ -213,12 +298,14 @@ private:
                                   .width = width,
                                   .S = S,
                                   .late = late};
+            if (!writes) {
+                run_states(x);
+                continue;
+            }
             const auto to = write_rows<A, T>(part(y), width, m.rows + most_tokens * width, adds, around);
             run_tile(x, to);
             bring_rows<A>(part(y), to, width, m.sums, adds);
         }
-        finish_stores();
-        if (state.data) store_rows<A>(channels_of(by_column(state_of(sequence)), at), m.states, width);
     }
 };
 
@@ -229,7 +316,7 @@ void run_modes_over(const char* op, const Prepare& prepare, const U& u, const Pa
     const auto to = y.v;
     const auto order = sequences::of(op, to.shape[0], to.shape[1], policies...);
     const auto state = carried_state(policies...);
-    const index_t C = to.shape[2], S = std::get<0>(parameters).v.shape[1];
+    const index_t C = to.shape[2], S = std::get<0>(parameters).v.shape[1], segment = segment_tokens(op, policies...);
     check_written(op, y);
     check_shape(op, u, to.shape, y.name);
     require_shape(S >= 0, op, std::get<0>(parameters).name, " has ", S, " states");
@@ -237,7 +324,7 @@ void run_modes_over(const char* op, const Prepare& prepare, const U& u, const Pa
     each_operand(through, [&](const auto& d) { check_given(op, d, {C}, y.name); });
     each_operand(state, [&](const auto& s) {
         check_written(op, s);
-        check_shape(op, s, {order.count(), C, Complex ? 2 * S : S}, "the scan");
+        check_given(op, s, {order.count(), C, Complex ? 2 * S : S}, "the scan");
     });
     check_apart_from_all(op, std::tuple_cat(std::tuple(u), parameters, through), std::tuple_cat(std::tuple(y), state));
     using T = accumulator_of<std::tuple<U, Y>, Parameters, Through, decltype(state)>;
@@ -253,6 +340,7 @@ void run_modes_over(const char* op, const Prepare& prepare, const U& u, const Pa
              carried,
              order,
              S,
+             segment,
              late,
              curved,
              (... || std::is_same_v<P, adding>)};

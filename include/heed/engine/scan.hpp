@@ -36,11 +36,8 @@ void run_scan(const char* op, const Cell& cell, const In& in, const Constants& c
     check_scan_roles<roles::form, Own...>(policies...);
     const auto& first = std::get<0>(out);
     const auto order = sequences::of(op, first.v.shape[0], first.v.shape[1], policies...);
-    const auto form = pick<roles::form>(recurrent{}, policies...);
-    static_assert(!std::is_same_v<std::remove_const_t<decltype(form)>, parallel>,
-                  "heed: a scan is recurrent or chunked");
+    const index_t segment = segment_tokens(op, policies...);
     const auto state = carried_state(policies...);
-    if constexpr (requires { form.check(op); }) form.check(op);
     each_operand(out, [&](const auto& y) {
         check_written(op, y);
         check_shape(op, y, first.v.shape, first.name);
@@ -59,8 +56,6 @@ void run_scan(const char* op, const Cell& cell, const In& in, const Constants& c
 
     using T = accumulator_of<In, Constants, Out, decltype(state)>;
     const auto carried = view_or_none<T, 3>(state);
-    index_t segment = 0;
-    if constexpr (requires { form.tokens; }) segment = form.tokens;
     constexpr bool adds = (... || std::is_same_v<P, adding>);
     const scan_call<A, T, Cell, decltype(views_of(in)), decltype(views_of(constants)), decltype(views_of(out)),
                     typename decltype(carried)::value_type>

@@ -9,6 +9,7 @@
 #include "../policy/scan_policies.hpp"
 #include "scan_cell.hpp"
 #include "scratch.hpp"
+#include "segments.hpp"
 
 namespace heed::inline HEED_ABI::detail {
 
@@ -29,11 +30,8 @@ struct scan_call {
     index_t segment;  // tokens of a segment; 0: the sequence is one
     bool adds;
 
-    /// A task: a segment of a sequence in a block of channels.
-    struct place {
-        index_t sequence;
-        range tokens;
-        bool first, last;  // of its sequence
+    /// A task: a segment in a block of channels.
+    struct place : segment_place {
         channel_block block;
         T* joint;  // (elements or states, width): the product of the segment, then the state before it
     };
@@ -54,9 +52,8 @@ struct scan_call {
     channel_cut cut(E& pool) const {
         return cut_for(pool, order.count(), std::get<0>(out).shape[2], L, most_channels);
     }
-    index_t segments() const { return segment ? std::max<index_t>(1, ceil_div(order.longest(), segment)) : 1; }
     index_t joints(const channel_cut& blocks) const {
-        return segment ? order.count() * segments() * blocks.count() * joint_rows * blocks.widest() : 0;
+        return segment ? segments(order, segment, blocks.count()).count() * joint_rows * blocks.widest() : 0;
     }
 
     template <class E>
@@ -71,37 +68,26 @@ struct scan_call {
     template <class E>
     void run(E& pool, std::byte* scratch) const {
         const channel_cut blocks = cut(pool);
-        const index_t width = blocks.widest(), tasks = order.count() * segments() * blocks.count();
-        if (width == 0 || tasks == 0) return;
+        const index_t width = blocks.widest();
+        if (width == 0) return;
         carver all(scratch);
         T* const joint = all.take<T>(joints(blocks));
         const auto own = [&, base = scratch + all.used()](index_t worker) {
             return memory(carver(base + static_cast<std::size_t>(worker) * memory(carver(), width).size), width);
         };
-        const auto at = [&](index_t task) {
-            const index_t block = task % blocks.count(), part = task / blocks.count() % segments();
-            return task_at(task / blocks.count() / segments(), part, blocks[block], joint + task * joint_rows * width);
+        const auto in_block = [&](const segment_place& at) {
+            return place{at, blocks[at.column], joint + at.number * joint_rows * width};
         };
-        if (segment) {
-            for_tasks(pool, tasks, [&](index_t task, index_t worker) { multiply(at(task), own(worker)); });
-            for_tasks(pool, order.count() * blocks.count(), [&](index_t task, index_t worker) {
-                const index_t sequence = task / blocks.count(), block = task % blocks.count();
-                const auto of = [&](index_t part) {
-                    return at((sequence * segments() + part) * blocks.count() + block);
-                };
-                join(of, own(worker));
-            });
-        }
-        for_tasks(pool, tasks, [&](index_t task, index_t worker) { write(at(task), own(worker)); });
+        segments(order, segment, blocks.count())
+            .run(
+                pool, [&](const segment_place& at, index_t worker) { multiply(in_block(at), own(worker)); },
+                [&](const auto& of, index_t parts, index_t worker) {
+                    join([&](index_t part) { return in_block(of(part)); }, parts, own(worker));
+                },
+                [&](const segment_place& at, index_t worker) { write(in_block(at), own(worker)); });
     }
 
 private:
-    place task_at(index_t sequence, index_t part, const channel_block& block, T* joint) const {
-        const index_t n = order.tokens(sequence).size(), length = segment ? segment : n;
-        const range tokens{std::min(n, part * length), std::min(n, (part + 1) * length)};
-        return {sequence, tokens, part == 0, tokens.last == n && (part == 0 || !tokens.empty()), block, joint};
-    }
-
     /// The product of a segment's elements.
     void multiply(const place& at, const memory& m) const {
         prepare(at, m);
@@ -114,16 +100,18 @@ private:
     }
     /// Products become the states before their segments.
     template <class Of>
-    void join(const Of& of, const memory& m) const {
+    void join(const Of& of, index_t parts, const memory& m) const {
         begin(of(0), m);
-        for (index_t part = 0; part < segments(); ++part) {
+        for (index_t part = 0; part < parts; ++part) {
             const place at = of(part);
             each_pack(at, [&](index_t c) {
-                const auto e = load_all<P, M::elements>(at.joint + c, at.block.width);
-                auto s = load_all<P, M::states>(m.state + c, at.block.width);
+                const auto s = load_all<P, M::states>(m.state + c, at.block.width);
+                if (!at.last) {
+                    auto next = s;
+                    M::act(next, load_all<P, M::elements>(at.joint + c, at.block.width));
+                    store_all(m.state + c, at.block.width, next);
+                }
                 store_all(at.joint + c, at.block.width, s);
-                M::act(s, e);
-                store_all(m.state + c, at.block.width, s);
             });
         }
     }

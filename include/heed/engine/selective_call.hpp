@@ -1,18 +1,20 @@
 // The loops of the selective scan: many states a channel, whose decay and drive are made at every token.
 //
 //   for each task (sequence, group, block of channels)         selective_call::run
-//     for each tile of tokens, in order                        selective_call::scan_block
+//     for each tile of tokens, in order                        selective_call::walk
 //       steps d and drives d u of the tile                     drive
 //       for each pack of channels, for K states in registers   selective_modes
 //         for each token: h_n = 2^(d A_n log2 e) h_n + B_n d u, y += C_n h_n
 //       y + D u, times silu(z)                                 finish
+// Segments: the states each leaves when it starts from none, and the sum of its steps; h before the next is
+// 2^(sum A_n log2 e) h_n + those; then as above.
 #pragma once
 
 #include "../simd/gates.hpp"
 #include "scan_operands.hpp"
 #include "scan_tile.hpp"
 #include "scratch.hpp"
-#include "sequences.hpp"
+#include "segments.hpp"
 
 namespace heed::inline HEED_ABI::detail {
 
@@ -95,6 +97,7 @@ HEED_NOINLINE void finish(const selective_tile<T>& x, const tile_rows<T>& y) noe
 template <class A, class T, class U, class Delta, class Decay, class In, class Out, class Y, class Bias, class Skip,
           class Gate, class State>
 struct selective_call {
+    using P = pack<T, A>;
     static constexpr auto L = static_cast<index_t>(lanes<T, A>);
     static constexpr index_t most_channels = 256,
                              most_tokens = 16;  // the tile and the next one fit a first-level cache
@@ -110,6 +113,7 @@ struct selective_call {
     view<const Gate, 3> gate;    // (B, N, C)
     view<State, 3> state;        // (sequences, C, S)
     sequences order;
+    index_t segment;  // tokens of a segment; 0: a sequence is one
     bool positive_steps, adds;
 
     index_t S() const { return decay.shape[1]; }
@@ -134,55 +138,125 @@ struct selective_call {
               size(from.used()) {}
     };
 
+    /// A task: a segment in a block of channels, all of one group.
+    struct place : segment_place {
+        index_t group;
+        channel_block block;
+        T* joint;  // (S + 1, width): what it leaves when it starts from no states, the sum of its steps; then the states
+                   // before it
+    };
+    segments cuts(const channel_cut& blocks) const { return {order, segment, groups() * blocks.count()}; }
+    index_t joints(const channel_cut& blocks) const {
+        return segment ? cuts(blocks).count() * (S() + 1) * blocks.widest() : 0;
+    }
+
     template <class E>
     std::size_t scratch_bytes(E& pool) const {
-        return static_cast<std::size_t>(pool.width()) * memory(carver(), cut(pool).widest(), S()).size;
+        const channel_cut blocks = cut(pool);
+        carver all;
+        all.take<T>(joints(blocks));
+        return all.used() + static_cast<std::size_t>(pool.width()) * memory(carver(), blocks.widest(), S()).size;
     }
 
     template <class E>
     void run(E& pool, std::byte* scratch) const {
         const channel_cut blocks = cut(pool);
-        const index_t per_group = blocks.count(), width = blocks.widest();
-        const auto size = memory(carver(), width, S()).size;
-        for_tasks(pool, order.count() * groups() * per_group, [&](index_t task, index_t worker) {
-            const index_t group = task / per_group % groups();
-            channel_block block = blocks[task % per_group];
+        const index_t width = blocks.widest();
+        carver all(scratch);
+        T* const joint = all.take<T>(joints(blocks));
+        const auto own = [&, base = scratch + all.used(), size = memory(carver(), width, S()).size](index_t worker) {
+            return memory(carver(base + static_cast<std::size_t>(worker) * size), width, S());
+        };
+        const auto in_block = [&](const segment_place& at) {
+            const index_t group = at.column / blocks.count();
+            channel_block block = blocks[at.column % blocks.count()];
             block.first += group * blocks.C;
-            const memory own(carver(scratch + static_cast<std::size_t>(worker) * size), width, S());
-            scan_block(task / per_group / groups(), group, block, own);
-        });
+            return place{at, group, block, joint + at.number * (S() + 1) * width};
+        };
+        cuts(blocks).run(
+            pool, [&](const segment_place& at, index_t worker) { multiply(in_block(at), own(worker)); },
+            [&](const auto& of, index_t parts, index_t worker) {
+                join([&](index_t part) { return in_block(of(part)); }, parts, own(worker));
+            },
+            [&](const segment_place& at, index_t worker) { write(in_block(at), own(worker)); });
     }
 
 private:
-    view<State, 2> state_of(index_t sequence) const {
-        return {state.data + sequence * state.strides[0], {state.shape[1], S()}, {state.strides[1], state.strides[2]}};
+    void multiply(const place& at, const memory& m) const noexcept {
+        prepare(at, m);
+        std::fill_n(m.states, S() * at.block.width, T(0));
+        std::fill_n(at.joint + S() * at.block.width, at.block.width, T(0));
+        walk(at, m, false);
+        std::copy_n(m.states, S() * at.block.width, at.joint);
+    }
+    /// What segments leave becomes the states before them.
+    template <class Of>
+    void join(const Of& of, index_t parts, const memory& m) const noexcept {
+        prepare(of(0), m);
+        begin(of(0), m);
+        for (index_t part = 0; part < parts; ++part) {
+            const place at = of(part);
+            const index_t width = at.block.width, rows = S() * width;
+            for (index_t i = 0; i < rows; i += L) {
+                const P h = load<P>(m.states + i);
+                if (!at.last) {
+                    const P steps = load<P>(at.joint + rows + i % width);
+                    store(m.states + i, fma(exp2(steps * load<P>(m.decays + i)), h, load<P>(at.joint + i)));
+                }
+                store(at.joint + i, h);
+            }
+        }
+    }
+    void write(const place& at, const memory& m) const noexcept {
+        prepare(at, m);
+        if (segment)
+            std::copy_n(at.joint, S() * at.block.width, m.states);
+        else
+            begin(at, m);
+        walk(at, m, true);
+        finish_stores();
+        if (at.last && state.data) store_rows<A>(carried(at), m.states, at.block.width);
     }
 
-    void scan_block(index_t sequence, index_t group, const channel_block& at, const memory& m) const noexcept {
-        using P = pack<T, A>;
-        const index_t width = at.width, N = order.tokens(sequence).size(), tile = most_tokens * width;
-        fill_rows<A>(channels_of(by_column(decay), at), m.decays, width);
-        for (index_t i = 0; i < S() * width; i += L) store(m.decays + i, load<P>(m.decays + i) * P(log2_e<T>));
+    /// The carried state of a place, (S, channels).
+    view<State, 2> carried(const place& at) const {
+        return {state.data + at.sequence * state.strides[0] + at.block.first * state.strides[1],
+                {S(), at.block.channels},
+                {state.strides[2], state.strides[1]}};
+    }
+    void begin(const place& at, const memory& m) const {
         if (state.data)
-            fill_rows<A>(view<const State, 2>(channels_of(by_column(state_of(sequence)), at)), m.states, width);
+            fill_rows<A>(view<const State, 2>(carried(at)), m.states, at.block.width);
         else
-            std::fill_n(m.states, S() * width, T(0));
-        fill_constant<A>(bias, at, m.constants);
-        fill_constant<A>(skip, at, m.constants + width);
+            std::fill_n(m.states, S() * at.block.width, T(0));
+    }
+    void prepare(const place& at, const memory& m) const {
+        const index_t width = at.block.width;
+        fill_rows<A>(channels_of(by_column(decay), at.block), m.decays, width);
+        for (index_t i = 0; i < S() * width; i += L) store(m.decays + i, load<P>(m.decays + i) * P(log2_e<T>));
+        fill_constant<A>(bias, at.block, m.constants);
+        fill_constant<A>(skip, at.block, m.constants + width);
+    }
+
+    /// Moves the states through the tokens of a place, and writes its outputs or sums its steps.
+    void walk(const place& at, const memory& m, bool writes) const noexcept {
+        const index_t width = at.block.width, tile = most_tokens * width, last = at.tokens.last;
         const bool around = outweighs_caches(y);
 
-        for (index_t t = 0; t < N; t += most_tokens) {
-            const range tokens{t, std::min(N, t + most_tokens)};
-            const auto part = [&](const auto& x) { return channels_of(slice(order.of(x, sequence), 0, tokens), at); };
+        for (index_t t = at.tokens.first; t < last; t += most_tokens) {
+            const range tokens{t, std::min(last, t + most_tokens)};
+            const auto part = [&](const auto& x) {
+                return channels_of(slice(order.of(x, at.sequence), 0, tokens), at.block);
+            };
             const auto rows = [&](const auto& x, index_t i) {
                 return read_rows<A, T>(part(x), width, m.rows + i * tile);
             };
             const auto shared = [&](const auto& x, T* scratch) {
-                const auto all = slice(order.of(x, sequence), 0, tokens);  // (tokens, G, S)
+                const auto all = slice(order.of(x, at.sequence), 0, tokens);  // (tokens, G, S)
                 using X = std::remove_reference_t<decltype(*all.data)>;
                 return read_numbers<A, T>(
                     view<X, 2>{
-                        all.data + group * all.strides[1], {tokens.size(), S()}, {all.strides[0], all.strides[2]}},
+                        all.data + at.group * all.strides[1], {tokens.size(), S()}, {all.strides[0], all.strides[2]}},
                     scratch);
             };
             selective_tile<T> x{.steps = m.steps,
@@ -202,20 +276,27 @@ private:
                                 .width = width,
                                 .S = S()};
             if (gate.data) x.gate = rows(gate, 2);
-            const range next{tokens.last, std::min(N, tokens.last + most_tokens)};
+            const range next{tokens.last, std::min(last, tokens.last + most_tokens)};
             const auto ahead = [&](const auto& v) {
-                return rows_ahead(channels_of(slice(order.of(v, sequence), 0, next), at));
+                return rows_ahead(channels_of(slice(order.of(v, at.sequence), 0, next), at.block));
             };
             x.ahead = {ahead(u), ahead(delta), around ? rows_ahead() : ahead(y), gate.data ? ahead(gate) : rows_ahead()};
             drive<A>(x, positive_steps);
             selective_states<A>(x);
+            if (!writes) {
+                add_steps(x, at.joint + S() * width);
+                continue;
+            }
             const auto to = part(y);
             const auto y_rows = write_rows<A, T>(to, width, m.rows + 3 * tile, adds, around);
             finish<A>(x, y_rows);
             bring_rows<A>(to, y_rows, width, m.sums, adds);
         }
-        finish_stores();
-        if (state.data) store_rows<A>(channels_of(by_column(state_of(sequence)), at), m.states, width);
+    }
+    static void add_steps(const selective_tile<T>& x, T* sums) {
+        for (index_t t = 0; t < x.tokens; ++t)
+            for (index_t c = 0; c < x.width; c += L)
+                store(sums + c, load<P>(sums + c) + load<P>(x.steps + t * x.width + c));
     }
 };
 
@@ -224,10 +305,10 @@ template <class A, class T, class U, class Delta, class Decay, class In, class O
           class Gate, class State>
 auto selective_call_of(view<const U, 3> u, view<const Delta, 3> delta, view<const Decay, 2> decay, view<const In, 4> in,
                        view<const Out, 4> out, view<Y, 3> y, view<const Bias, 1> bias, view<const Skip, 1> skip,
-                       view<const Gate, 3> gate, view<State, 3> state, const sequences& order, bool positive_steps,
-                       bool adds) {
+                       view<const Gate, 3> gate, view<State, 3> state, const sequences& order, index_t segment,
+                       bool positive_steps, bool adds) {
     return selective_call<A, T, U, Delta, Decay, In, Out, Y, Bias, Skip, Gate, State>{
-        u, delta, decay, in, out, y, bias, skip, gate, state, order, positive_steps, adds};
+        u, delta, decay, in, out, y, bias, skip, gate, state, order, segment, positive_steps, adds};
 }
 
 }  // namespace heed::inline HEED_ABI::detail

@@ -110,11 +110,11 @@ struct as_they_are {
 }  // namespace detail
 
 /// Policies: skip{D}, read_late{}, silu_output{}, carry{state} with (sequences, C, S), complex ones (sequences, C, 2 S)
-/// as real then imaginary parts, packed{offsets}, reversed{}, adding{}, on{pool, arena}.
+/// as real then imaginary parts, packed{offsets}, reversed{}, adding{}, chunked{tokens}, on{pool, arena}.
 template <class A = default_arch, class U, class T, bool Complex, class Y, class... P>
 void diagonal_ssm(const U& u, const modes_of<T, Complex>& modes, Y&& y, const P&... policies) {
     using namespace detail;
-    check_scan_roles<roles::skip, roles::read, roles::activation>(policies...);
+    check_scan_roles<roles::form, roles::skip, roles::read, roles::activation>(policies...);
     const auto parameters = [&]<std::size_t... k>(std::index_sequence<k...>) {
         return std::tuple(((void)k, reads("a mode", modes.part(static_cast<index_t>(k))))...);
     }
@@ -131,7 +131,7 @@ void bidirectional_ssm(const U& u, const modes_of<T, Complex>& ahead, const mode
                        const P&... policies) {
     static_assert(((!has_role<P, roles::order> && !has_role<P, roles::state> && !has_role<P, roles::activation> &&
                     !has_role<P, roles::writing>)&&...),
-                  "heed: both ways take skip, packed and a context");
+                  "heed: both ways take skip, packed, a form and a context");
     diagonal_ssm<A>(u, ahead, y, policies...);
     const auto without_skip = [&](const auto&... rest) {
         diagonal_ssm<A>(u, back, y, reversed{}, adding{}, read_late{}, rest...);

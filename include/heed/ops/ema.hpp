@@ -1,8 +1,7 @@
 // The damped multi-dimensional moving average of Mega [83] (arXiv:2209.10655), also that of SeqBoat [12].
 //
-//   p = sigmoid(P), q = 1 - p sigmoid(A);  h_t[n] = q h_{t-1}[n] + p beta[n] x_t;  y_t = sum_n gamma[n] h_t[n] /
-//   sqrt(S)
-//   + omega x_t, then silu; x, y (B, N, C), P, A, beta, gamma (C, S), omega (C)
+//   p = sigmoid(P), q = 1 - p sigmoid(A);  h_t[n] = q h_{t-1}[n] + p beta[n] x_t
+//   y_t = sum_n gamma[n] h_t[n] / sqrt(S) + omega x_t, then silu; x, y (B, N, C), P, A, beta, gamma (C, S), omega (C)
 // The average decays by its own kernel, so it is also a convolution. Cost: three multiply-adds a token, channel, state.
 #pragma once
 
@@ -40,11 +39,11 @@ struct ema_constants {
 }  // namespace detail
 
 /// Policies: residual{omega}, silu_output{}, carry{state} with (sequences, C, S), packed{offsets}, reversed{},
-/// adding{}, on{pool, arena}. Both ways: once forward, once with parameters of its own and reversed{}, adding{}.
+/// adding{}, chunked{tokens}, on{pool, arena}. Both ways: once forward, once with parameters of its own and reversed{}, adding{}.
 template <class A = default_arch, class X, class T, class Y, class... P>
 void ema(const X& x, const ema_parameters<T>& with, Y&& y, const P&... policies) {
     using namespace detail;
-    check_scan_roles<roles::skip, roles::activation>(policies...);
+    check_scan_roles<roles::form, roles::skip, roles::activation>(policies...);
     const auto S = static_cast<double>(std::max<index_t>(1, with.alpha.shape[1]));
     run_modes_over<A, false>("ema", ema_constants{1 / std::sqrt(S)}, reads("x", x),
                              std::tuple(reads("alpha", with.alpha), reads("delta", with.delta),

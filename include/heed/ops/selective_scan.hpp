@@ -53,16 +53,16 @@ view<T, 4> grouped(const view<T, 4>& x) {
 }  // namespace detail
 
 /// Policies: softplus_step{}, step_bias{b}, skip{d}, gate{z}, carry{state} with state (sequences, C, S),
-/// packed{offsets}, reversed{}, adding{}, on{pool, arena}; one whose view has no data says nothing. Elements float,
-/// double, bf16 or f16, each operand its own; computed in float, or double if any operand is. N = 1 with a carried
-/// state is a step of decoding; A and state whose channels are contiguous then spare it a transposition. Throws
-/// shape_error or argument_error before anything is written.
+/// packed{offsets}, reversed{}, adding{}, chunked{tokens}, on{pool, arena}; one whose view has no data says nothing.
+/// Elements float, double, bf16 or f16, each operand its own; computed in float, or double if any operand is. N = 1 with
+/// a carried state is a step of decoding; A and state whose channels are contiguous then spare it a transposition.
+/// Throws shape_error or argument_error before anything is written.
 template <class A = default_arch, class U, class Delta, class Decay, class In, class Out, class Y, class... P>
 void selective_scan(const U& u, const Delta& delta, const Decay& decay, const In& in, const Out& out, Y&& y,
                     const P&... policies) {
     using namespace detail;
     static constexpr const char* op = "selective_scan";
-    check_scan_roles<roles::step, roles::step_bias, roles::skip, roles::gate>(policies...);
+    check_scan_roles<roles::form, roles::step, roles::step_bias, roles::skip, roles::gate>(policies...);
     const auto o = std::tuple(writes("y", y));
     const auto x = std::tuple(reads("u", u), reads("delta", delta), reads("A", decay), reads("B", grouped(as_view(in))),
                               reads("C", grouped(as_view(out))));
@@ -74,7 +74,7 @@ void selective_scan(const U& u, const Delta& delta, const Decay& decay, const In
     const auto& [ux, dx, ax, bx, cx] = x;
     const auto shape = std::get<0>(o).v.shape;
     const auto order = sequences::of(op, shape[0], shape[1], policies...);
-    const index_t C = shape[2], S = ax.v.shape[1], G = bx.v.shape[2];
+    const index_t C = shape[2], S = ax.v.shape[1], G = bx.v.shape[2], segment = segment_tokens(op, policies...);
     each_operand(o, [&](const auto& w) { check_written(op, w); });
     check_shape(op, ux, shape, "y");
     check_shape(op, dx, shape, "y");
@@ -95,7 +95,7 @@ void selective_scan(const U& u, const Delta& delta, const Decay& decay, const In
     using T = accumulator_of<decltype(x), decltype(o), decltype(bias), decltype(through), decltype(z), decltype(state)>;
     const auto call = selective_call_of<A, T>(
         ux.v, dx.v, ax.v, bx.v, cx.v, std::get<0>(o).v, view_or_none<const float, 1>(bias),
-        view_or_none<const float, 1>(through), view_or_none<const float, 3>(z), view_or_none<T, 3>(state), order,
+        view_or_none<const float, 1>(through), view_or_none<const float, 3>(z), view_or_none<T, 3>(state), order, segment,
         pick<roles::step>(softplus_step{false}, policies...).wanted, (... || std::is_same_v<P, adding>));
     in_scratch(
         op, [&](auto& pool) { return call.scratch_bytes(pool); },

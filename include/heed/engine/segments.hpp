@@ -1,0 +1,80 @@
+// Sequences cut into segments that run at once, for those too few and narrow to share out by channels.
+//
+//   multiply(segment)        what it does to any state before it; the last of a sequence is left out
+//   join(of, parts)          of one sequence and block of channels: of(0), ..., of(parts - 1) in order, the states before
+//   write(segment)           the scan of each, from the state before it
+// Cost: all but one segment are met twice. A sequence that is not cut is one segment, and only written.
+#pragma once
+
+#include "../core/context.hpp"
+#include "sequences.hpp"
+
+namespace heed::inline HEED_ABI::detail {
+
+/// A segment of a sequence in a block of channels.
+struct segment_place {
+    index_t number;            // among all
+    index_t sequence, column;  // column: which block of channels
+    range tokens;              // of the sequence
+    bool first, last;          // of the sequence
+};
+
+class segments {
+public:
+    segments(const sequences& order, index_t tokens, index_t columns)
+        : order_(order),
+          tokens_(tokens),
+          columns_(columns),
+          parts_(tokens ? std::max<index_t>(1, ceil_div(order.longest(), tokens)) : 1) {}
+
+    index_t count() const { return order_.count() * parts_ * columns_; }
+
+    /// What these are called with has the worker's number behind.
+    template <class E, class Multiply, class Join, class Write>
+    void run(E& pool, const Multiply& multiply, const Join& join, const Write& write) const {
+        if (tokens_ > 0) {
+            for_tasks(pool, count(), [&](index_t task, index_t worker) {
+                const segment_place at = place(task);
+                if (!at.last && !at.tokens.empty()) multiply(at, worker);
+            });
+            for_tasks(pool, order_.count() * columns_, [&](index_t task, index_t worker) {
+                const index_t sequence = task / columns_, column = task % columns_;
+                const auto of = [&](index_t part) { return place((sequence * parts_ + part) * columns_ + column); };
+                index_t parts = 1;
+                while (!of(parts - 1).last) ++parts;
+                join(of, parts, worker);
+            });
+        }
+        for_tasks(pool, count(), [&](index_t task, index_t worker) {
+            const segment_place at = place(task);
+            if (at.last || !at.tokens.empty()) write(at, worker);
+        });
+    }
+
+private:
+    segment_place place(index_t task) const {
+        const index_t part = task / columns_ % parts_, sequence = task / columns_ / parts_;
+        const index_t n = order_.tokens(sequence).size(), length = tokens_ ? tokens_ : n;
+        const range tokens{std::min(n, part * length), std::min(n, (part + 1) * length)};
+        const bool last = tokens.last == n && (part == 0 || !tokens.empty());
+        return {task, sequence, task % columns_, tokens, part == 0, last};
+    }
+
+    sequences order_;
+    index_t tokens_, columns_, parts_;
+};
+
+/// Tokens of a segment, as the form of a scan says; 0: sequences are not cut.
+template <class... P>
+index_t segment_tokens(const char* op, const P&... policies) {
+    const auto form = pick<roles::form>(recurrent{}, policies...);
+    static_assert(!std::is_same_v<std::remove_const_t<decltype(form)>, parallel>,
+                  "heed: a scan is recurrent or chunked");
+    if constexpr (requires { form.tokens; }) {
+        form.check(op);
+        return form.tokens;
+    }
+    return 0;
+}
+
+}  // namespace heed::inline HEED_ABI::detail
