@@ -3,6 +3,7 @@
 
 #include "../support/averages.hpp"
 #include "../support/compare.hpp"
+#include "../support/refuses.hpp"
 #include "../support/sequence.hpp"
 
 namespace {
@@ -130,6 +131,43 @@ TEST(mega, weights_of_its_own) {
     const auto squared = [](double x, index_t seen) { return std::pow(std::max(0.0, x / double(seen)), 2); };
     expect_near(l.run(false, causal{}, laplace{}), l.defined(false, causally, false, smooth));
     expect_near(l.run(true, relu_squared{}), l.defined(true, always, false, squared));
+}
+
+/// Pieces of any lengths, single tokens among them, are the whole pass; a copy of the state is a snapshot.
+template <class Mask, class... P>
+void expect_streams(index_t chunk_tokens, const Mask& mask, const P&... policies) {
+    const layer l;
+    const auto want = l.run(false, mask, policies...);
+    for (index_t length : {1, 3, 7, 8, 23}) {
+        tensor<float> y(l.x.shape());
+        mega_state<float> s(B, C, S, Z, H, chunk_tokens);
+        for (index_t n = 0; n < N; n += length) {
+            const range piece{n, std::min(N, n + length)};
+            const auto at = [&](const auto& v) { return slice(v, 1, piece); };
+            auto snapshot = s;
+            tensor<float> again(l.x.shape());
+            mega(snapshot, at(seq(l.x)), at(seq(l.res)), l.parameters(), at(seq(again)), policies...);
+            mega(s, at(seq(l.x)), at(seq(l.res)), l.parameters(), at(seq(y)), policies...);
+            EXPECT_EQ(y(1, 0, n, 3), again(1, 0, n, 3));
+        }
+        EXPECT_TRUE(test::all_near(y, want, 2e-6)) << chunk_tokens << " " << length;
+        EXPECT_EQ(s.kept(), chunk_tokens ? N % chunk_tokens : N);
+    }
+}
+TEST(mega, a_stream_is_the_whole_pass) {
+    expect_streams(0, causal{});
+    expect_streams(8, causal{} & chunk{8});
+    expect_streams(1, causal{} & chunk{1}, relu_squared{});
+    expect_streams(8, causal{} & chunk{8}, laplace{});
+    const layer l;
+    tensor<float> y(l.x.shape());
+    mega_state<float> s(B, C, S, Z, H), other(B, C, S, Z + 1, H);
+    const auto refused = [&](auto& state, const auto& parameters, const char* what) {
+        test::refuses<std::exception>([&] { mega(state, seq(l.x), seq(l.res), parameters, seq(y)); }, what);
+    };
+    refused(s, l.parameters(true), "mega: a state has no average from the other end");
+    refused(other, l.parameters(), "mega: the state has extent 6 on axis 2, y, kq asks for 5");
+    EXPECT_EQ(s.kept(), 0);
 }
 
 TEST(mega, chunks_are_a_mask_and_one_chunk_is_all) {
