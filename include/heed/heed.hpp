@@ -90,6 +90,7 @@
 #include "ops/rg_lru.hpp"
 #include "ops/rotary.hpp"
 #include "ops/rotated_parts.hpp"
+#include "ops/row_maps.hpp"
 #include "ops/row_norm.hpp"
 #include "ops/rwkv6.hpp"
 #include "ops/rwkv7.hpp"

@@ -2,9 +2,10 @@
 //
 //   m = silu(EMA(x) + omega x);  [g, r] = m W + b (widths 2, C);  p = softmax(g / temperature); active where p1 > p0
 //   active tokens, in their order: [z, o, v] = silu(m W2 + b2) (widths Z, H, H); q, k affine maps of z; local attention
-//   over the w active tokens before (and after, if not causal): relu(q.k / L + ..)^2, L = w or 2 w, or softmax(q.k /
-//   sqrt Z) h = (attention of v * o) W3 + b3, times p1, 0 for the others;  y = silu(r + h + residual)
-// Cost: the average, and O(active tokens x w). Scratch: the values in the middle.
+//   over the w active tokens before (and after, if not causal): relu(q.k / L)^2, L = w or 2 w, or softmax(q.k / sqrt Z)
+//   h = (attention of v * o) W3 + b3, times p1, 0 for the others;  y = silu(r + h + residual)
+// Cost: the average, and O(active tokens x w). A causal sequence leaves behind S numbers a channel and the keys and values
+// of its last w active tokens. Scratch: the values in the middle.
 #pragma once
 
 #include <vector>
@@ -13,6 +14,7 @@
 #include "../policy/weight.hpp"
 #include "ema.hpp"
 #include "products.hpp"
+#include "row_maps.hpp"
 
 namespace heed::inline HEED_ABI {
 
@@ -38,19 +40,61 @@ struct active_window {
     bool is_causal = true;
 };
 
-/// x, residual, y: (B, N, C), x after the norm; returns how many tokens were active in each sequence. y may be the
-/// residual itself. Policies: a weight, relu_squared (the default) or softmax, and on{pool, arena}; scratch is for the
-/// case that all tokens are active. Throws shape_error or argument_error before y is touched.
-template <class A = default_arch, class X, class R, class T, class Y, class... P>
-std::vector<index_t> seqboat(const view<X, 3>& x, const view<R, 3>& residual_in, const seqboat_parameters<T>& with,
-                             const active_window& near, const view<Y, 3>& y, const P&... policies) {
-    using namespace detail;
-    static constexpr const char* op = "seqboat";
-    static_assert((has_one_of<P, roles::weight, roles::context> && ...),
-                  "heed: an argument is not a policy of this operator");
-    using S = accumulator<std::remove_const_t<X>, T, Y>;
-    const auto [B, N, C] = y.shape;
-    const index_t Z = with.kq.shape[0], H = with.w3.shape[0];
+/// What B sequences of a causal layer leave behind: averages, and the keys and values of the last `tokens` active ones.
+/// Copies are snapshots.
+template <std::floating_point T>
+class seqboat_state {
+public:
+    seqboat_state(index_t B, index_t C, index_t S, index_t Z, index_t H, index_t tokens)
+        : shape_{B, C, S, Z, H, tokens},
+          averages_(static_cast<std::size_t>(B * C * S)),
+          rows_(static_cast<std::size_t>(B * tokens * (Z + H))),
+          counts_(static_cast<std::size_t>(B)) {}
+
+    /// (B, C, S); channels lie next to each other.
+    view<T, 3> averages() {
+        const auto [B, C, S] = std::array{shape_.B, shape_.C, shape_.S};
+        return {averages_.data(), {B, C, S}, {C * S, 1, C}};
+    }
+    /// Active tokens held of a sequence: their keys, then their values, (1, count, Z + H), oldest first.
+    index_t count(index_t b) const { return counts_[static_cast<std::size_t>(b)]; }
+    view<T, 3> rows(index_t b) {
+        const index_t width = shape_.Z + shape_.H;
+        return dense(rows_.data() + b * shape_.tokens * width, {1, count(b), width});
+    }
+    index_t tokens() const { return shape_.tokens; }
+    std::size_t bytes() const { return (averages_.size() + rows_.size()) * sizeof(T); }
+
+    /// Holds the last of keys (1, n, Z) and values (1, n, H) of a sequence.
+    void keep(index_t b, const view<T, 3>& keys, const view<T, 3>& values) {
+        const index_t n = keys.shape[1], kept = std::min(n, shape_.tokens);
+        counts_[static_cast<std::size_t>(b)] = kept;
+        for (index_t i = 0; i < kept; ++i) {
+            T* const row = &rows(b)(0, i, 0);
+            std::copy_n(&keys(0, n - kept + i, 0), shape_.Z, row);
+            std::copy_n(&values(0, n - kept + i, 0), shape_.H, row + shape_.Z);
+        }
+    }
+    void check(const char* op, index_t B, index_t Z, index_t H) const {
+        require_shape(shape_.B == B, op, "the state is of ", shape_.B, " sequences, y of ", B);
+        require_shape(shape_.Z == Z && shape_.H == H, op, "the state has keys and values of widths ", shape_.Z, " and ",
+                      shape_.H, ", the layer of ", Z, " and ", H);
+    }
+
+private:
+    struct {
+        index_t B, C, S, Z, H, tokens;
+    } shape_;
+    std::vector<T> averages_, rows_;
+    std::vector<index_t> counts_;
+};
+
+namespace detail {
+
+template <class X, class R, class T, class Y>
+void check_seqboat(const char* op, const view<X, 3>& x, const view<R, 3>& residual_in,
+                   const seqboat_parameters<T>& with, const active_window& near, const view<Y, 3>& y) {
+    const index_t C = y.shape[2], Z = with.kq.shape[0], H = with.w3.shape[0];
     check_written(op, writes("y", y));
     check_shape(op, reads("x", x), y.shape, "y");
     check_shape(op, reads("the residual", residual_in), y.shape, "y");
@@ -66,48 +110,77 @@ std::vector<index_t> seqboat(const view<X, 3>& x, const view<R, 3>& residual_in,
     require_argument(with.temperature > 0, op, "the temperature is ", with.temperature);
     check_apart(op, writes("y", y), reads("x", x));
     check_same_or_apart(op, writes("y", y), reads("the residual", residual_in));
+}
 
+/// The layer over the tokens after those that s has seen, or, if it is null, over whole sequences. S: the arithmetic.
+template <class A, class S, class X, class R, class T, class Y, class... P>
+std::vector<index_t> run_seqboat(seqboat_state<S>* s, const view<X, 3>& x, const view<R, 3>& residual_in,
+                                 const seqboat_parameters<T>& with, const active_window& near, const view<Y, 3>& y,
+                                 const P&... policies) {
+    static constexpr const char* op = "seqboat";
+    static_assert((has_one_of<P, roles::weight, roles::context> && ...),
+                  "heed: an argument is not a policy of this operator");
+    check_seqboat(op, x, residual_in, with, near, y);
+    const auto [B, N, C] = y.shape;
+    const index_t Z = with.kq.shape[0], H = with.w3.shape[0], before = s ? near.tokens : 0;
+    if (s) {
+        s->check(op, B, Z, H);
+        require_argument(!with.back.alpha.data, op, "a state has no average from the other end");
+    }
     const auto weight = pick<roles::weight>(relu_squared{}, policies...);
     const window mask = near.is_causal ? window{near.tokens, 0} : window{near.tokens, near.tokens};
     const double reach = static_cast<double>(near.is_causal ? near.tokens : 2 * near.tokens);
     const bool normal = std::remove_const_t<decltype(weight)>::normalised;
     const scale by(normal ? 1 / std::sqrt(static_cast<double>(std::max<index_t>(1, Z))) : 1 / reach);
     std::vector<index_t> counts;
-    const auto run = [&, B = B, N = N, C = C](carver& from, const auto& with_context) {
-        const auto take = [&](index_t columns) { return dense(from.take<S>(N * columns), {1, N, columns}); };
+    const auto run = [&, B = B, N = N, C = C](carver& from, const auto& context) {
+        const auto take = [&](index_t rows, index_t columns) {
+            return dense(from.take<S>(rows * columns), {1, rows, columns});
+        };
         const auto m = dense(from.take<S>(B * N * C), {B, N, C});
         const auto base = dense(from.take<S>(B * N * (C + 2)), {B, N, C + 2});
-        const auto rows = take(C), out = take(C), projected = take(Z + 2 * H), q = take(Z), k = take(Z), a = take(H);
-        const auto share = take(1);
+        const auto rows = take(N, C), out = take(N, C), projected = take(N, Z + 2 * H), q = take(N, Z), a = take(N, H);
+        const auto keys = take(before + N, Z), values = take(before + N, H), share = take(N, 1);
         index_t* const active = from.take<index_t>(N);
+        const auto map = [&](const auto& to, const auto& f, const auto&... in) {
+            map_rows<A, S>(context, to, f, in...);
+        };
 
-        ema<A>(x, with.ahead, m, residual{with.omega}, with_context);
-        if (with.back.alpha.data) ema<A>(x, with.back, m, reversed{}, adding{}, with_context);
-        if (!from.counts())
-            for (S* value = m.data; value < m.data + m.size(); ++value) *value = silu(*value);
-        multiply_rows<A>(m, with.w, base, with_context);
+        ema<A>(x, with.ahead, m, residual{with.omega}, carry{s ? s->averages() : view<S, 3>{}}, context);
+        if (with.back.alpha.data) ema<A>(x, with.back, m, reversed{}, adding{}, context);
+        map(m, [](const auto& p) { return silu(p); }, m);
+        multiply_rows<A>(m, with.w, base, context);
 
-        // What the active tokens are put through, in three parts.
-        const auto first = [](const auto& v, index_t count) { return slice(v, 1, {0, count}); };
-        const auto project = [&](index_t count) {
-            multiply_rows<A>(first(rows, count), with.w2, first(projected, count), with_context);
+        // Puts `count` active tokens, whose rows of m are gathered, through the attention, behind `kept` earlier ones.
+        const auto attend = [&](index_t kept, index_t count) {
+            const auto first = [&](const auto& v) { return slice(v, 1, {0, count}); };
+            const auto seen = [&](const auto& v) { return slice(v, 1, {0, kept + count}); };
+            const auto fresh = [&](const auto& v) { return slice(v, 1, {kept, kept + count}); };
+            const auto part = [&](index_t at, index_t size) { return slice(first(projected), 2, {at, at + size}); };
+            const auto of = [&](const auto& constant) { return as_rows(constant, {1, count, 0}); };
+            const auto times_plus = [](const auto& p, const auto& factor, const auto& plus) {
+                return fma(p, factor, plus);
+            };
+            multiply_rows<A>(first(rows), with.w2, first(projected), context);
+            map(first(projected), [](const auto& p, const auto& b) { return silu(p + b); }, first(projected),
+                of(with.b2));
+            map(first(q), times_plus, part(0, Z), of(with.kq), of(with.bq));
+            map(fresh(keys), times_plus, part(0, Z), of(with.kk), of(with.bk));
+            map(fresh(values), [](const auto& p) { return p; }, part(Z + H, H));
+            attention<A>(one_head(first(q)), one_head(seen(keys)), one_head(seen(values)), one_head(first(a)), mask,
+                         weight, by, context);
+            map(first(a), [](const auto& p, const auto& gate) { return p * gate; }, first(a), part(Z, H));
+            multiply_rows<A>(first(a), with.w3, first(out), context);
         };
-        const auto attend = [&](index_t count) {
-            const auto values = slice(first(projected, count), 2, {Z + H, Z + 2 * H});
-            attention<A>(one_head(first(q, count)), one_head(first(k, count)), one_head(values),
-                         one_head(first(a, count)), mask, weight, by, with_context);
-        };
-        const auto project_back = [&](index_t count) {
-            multiply_rows<A>(first(a, count), with.w3, first(out, count), with_context);
-        };
-        if (from.counts()) {
-            // Few queries go another way than many, and their scratch need not be less.
-            for (index_t count = 0; count <= std::min<index_t>(N, lanes<S, A>); ++count)
-                project(count), attend(count), project_back(count);
-            project(N), attend(N), project_back(N);
-            return;
-        }
         for (index_t i = 0; i < B; ++i) {
+            const index_t kept = s ? s->count(i) : 0;
+            if (from.counts()) {
+                if (i > 0 && !s) break;  // all are alike
+                // Few queries go another way than many, and their scratch need not be less.
+                for (index_t count = 0; count <= std::min<index_t>(N, lanes<S, A>); ++count) attend(kept, count);
+                attend(kept, N);
+                continue;
+            }
             index_t count = 0;
             for (index_t n = 0; n < N; ++n) {
                 const S apart = base(i, n, 1) + static_cast<S>(with.b(1)) - base(i, n, 0) - static_cast<S>(with.b(0));
@@ -117,32 +190,43 @@ std::vector<index_t> seqboat(const view<X, 3>& x, const view<R, 3>& residual_in,
                 active[count++] = n;
             }
             counts.push_back(count);
-            project(count);
-            for (index_t t = 0; t < count; ++t) {
-                for (index_t c = 0; c < Z + 2 * H; ++c)
-                    projected(0, t, c) = silu(projected(0, t, c) + static_cast<S>(with.b2(c)));
-                for (index_t z = 0; z < Z; ++z) {
-                    q(0, t, z) = projected(0, t, z) * static_cast<S>(with.kq(z)) + static_cast<S>(with.bq(z));
-                    k(0, t, z) = projected(0, t, z) * static_cast<S>(with.kk(z)) + static_cast<S>(with.bk(z));
-                }
+            for (index_t t = 0; t < kept; ++t) {
+                const S* const row = &s->rows(i)(0, t, 0);
+                std::copy_n(row, Z, &keys(0, t, 0));
+                std::copy_n(row + Z, H, &values(0, t, 0));
             }
-            attend(count);
+            attend(kept, count);
             for (index_t t = 0; t < count; ++t)
-                for (index_t c = 0; c < H; ++c) a(0, t, c) *= projected(0, t, Z + c);
-            project_back(count);
-            for (index_t n = 0, t = 0; n < N; ++n) {
-                const bool here = t < count && active[t] == n;
-                for (index_t c = 0; c < C; ++c) {
-                    const S h = here ? (out(0, t, c) + static_cast<S>(with.b3(c))) * share(0, t, 0) : S(0);
-                    y(i, n, c) = static_cast<Y>(silu(base(i, n, 2 + c) + static_cast<S>(with.b(2 + c)) + h +
-                                                     static_cast<S>(residual_in(i, n, c))));
-                }
-                t += here;
-            }
+                for (index_t c = 0; c < C; ++c)
+                    base(i, active[t], 2 + c) += (out(0, t, c) + static_cast<S>(with.b3(c))) * share(0, t, 0);
+            if (s) s->keep(i, slice(keys, 1, {0, kept + count}), slice(values, 1, {0, kept + count}));
         }
+        map(
+            y, [](const auto& r, const auto& b, const auto& old) { return silu(r + b + old); },
+            slice(base, 2, {2, 2 + C}), as_rows(slice(with.b, 0, {2, 2 + C}), y.shape), residual_in);
     };
     in_shared_scratch(op, run, pick<roles::context>(calling_thread{}, policies...));
     return counts;
+}
+
+}  // namespace detail
+
+/// x, residual, y: (B, N, C), x after the norm; returns how many tokens were active in each sequence. y may be the
+/// residual itself. Policies: a weight, relu_squared (the default) or softmax, and on{pool, arena}; scratch is for the
+/// case that all tokens are active. Throws shape_error or argument_error before y is touched.
+template <class A = default_arch, class X, class R, class T, class Y, class... P>
+std::vector<index_t> seqboat(const view<X, 3>& x, const view<R, 3>& residual_in, const seqboat_parameters<T>& with,
+                             const active_window& near, const view<Y, 3>& y, const P&... policies) {
+    using S = accumulator<std::remove_const_t<X>, T, Y>;
+    return detail::run_seqboat<A>(static_cast<seqboat_state<S>*>(nullptr), x, residual_in, with, near, y, policies...);
+}
+/// The same, causal, for the tokens after those that s has seen, any number; with one, a step of decoding.
+template <class A = default_arch, class S, class X, class R, class T, class Y, class... P>
+std::vector<index_t> seqboat(seqboat_state<S>& s, const view<X, 3>& x, const view<R, 3>& residual_in,
+                             const seqboat_parameters<T>& with, const view<Y, 3>& y, const P&... policies) {
+    static_assert(std::is_same_v<S, accumulator<std::remove_const_t<X>, T, Y>>,
+                  "heed: a state is of the type that sums are of");
+    return detail::run_seqboat<A>(&s, x, residual_in, with, active_window{s.tokens()}, y, policies...);
 }
 
 }  // namespace heed::inline HEED_ABI
