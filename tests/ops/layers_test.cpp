@@ -2,6 +2,7 @@
 #include <heed/ops/point_groups.hpp>
 #include <heed/ops/seqboat.hpp>
 #include <heed/ops/vq_attention.hpp>
+#include <heed/policy/score_distance.hpp>
 #include <heed/ref/attention.hpp>
 
 #include "../support/averages.hpp"
@@ -56,6 +57,32 @@ TEST(vq_attention, is_attention_to_quantised_keys) {
             EXPECT_TRUE(test::all_near(test::in<double>(x.o), x.dense_attention(true), 1e-5)) << S << " " << L;
         }
     }
+}
+
+/// Pieces of any lengths are the whole pass, across blocks and inside them.
+TEST(vq_attention, a_stream_is_the_whole_pass) {
+    for (index_t L : {1, 4, 7, 30}) {
+        quantised x(9);
+        const auto want = x.dense_attention(true);
+        const auto slopes = std::array{0.5f, 0.25f, 0.125f};
+        tensor<float> near(x.o.shape());
+        causal_vq_attention(x.q.v(), x.table(), x.code(), x.v.v(), near.v(), L, alibi{slopes});
+        for (index_t length : {1, 3, 7, 8, 41}) {
+            vq_state<float> s(2, 3, 9, 6, 5, L), t = s;
+            tensor<float> y(x.o.shape()), z(y);
+            for (index_t n = 0; n < 41; n += length) {
+                const auto at = [&](const auto& v) { return slice(v, 2, range{n, std::min<index_t>(41, n + length)}); };
+                causal_vq_attention(s, at(x.q.v()), x.table(), at(x.code()), at(x.v.v()), at(y.v()));
+                causal_vq_attention(t, at(x.q.v()), x.table(), at(x.code()), at(x.v.v()), at(z.v()), alibi{slopes});
+            }
+            EXPECT_TRUE(test::all_near(test::in<double>(y), want, 1e-5)) << L << " " << length;
+            EXPECT_TRUE(test::all_near(z, near, 1e-5)) << L << " " << length;
+        }
+    }
+    quantised x(9);
+    vq_state<float> other(2, 3, 8, 6, 5, 4);
+    refuses<shape_error>([&] { causal_vq_attention(other, x.q.v(), x.table(), x.code(), x.v.v(), x.o.v()); },
+                         "causal_vq_attention: the state is of 8 codes, the call of 9");
 }
 
 /// A codebook of the keys themselves quantises nothing; ties go to the lowest code.
@@ -180,6 +207,32 @@ TEST(seqboat, follows_its_definition) {
             EXPECT_GT(counts[0], 2);
             EXPECT_LT(counts[0], N);
         }
+}
+
+/// Pieces of any lengths are the whole pass, with few or many tokens active in them.
+TEST(seqboat, a_stream_is_the_whole_pass) {
+    const boat l;
+    for (index_t near : {1, 3, 40})
+        for (index_t length : {1, 2, 5, 31}) {
+            tensor<float> whole(l.x.shape()), y(l.x.shape());
+            const auto want = seqboat(seq(l.x), seq(l.res), l.parameters(false), active_window{near}, seq(whole));
+            std::vector<index_t> counts(static_cast<std::size_t>(B));
+            seqboat_state<float> s(B, C, S, Z, H, near);
+            for (index_t n = 0; n < N; n += length) {
+                const range piece{n, std::min(N, n + length)};
+                const auto at = [&](const auto& v) { return slice(v, 1, piece); };
+                const auto more = seqboat(s, at(seq(l.x)), at(seq(l.res)), l.parameters(false), at(seq(y)));
+                for (std::size_t i = 0; i < counts.size(); ++i) counts[i] += more[i];
+            }
+            EXPECT_EQ(counts, want);
+            EXPECT_TRUE(test::all_near(y, whole, 2e-6)) << near << " " << length;
+        }
+    tensor<float> y(l.x.shape());
+    seqboat_state<float> s(B, C, S, Z, H, 3), other(B, C, S, Z, H + 1, 3);
+    refuses<argument_error>([&] { seqboat(s, seq(l.x), seq(l.res), l.parameters(true), seq(y)); },
+                            "seqboat: a state has no average from the other end");
+    refuses<shape_error>([&] { seqboat(other, seq(l.x), seq(l.res), l.parameters(false), seq(y)); },
+                         "the state has keys and values of widths 4 and 6, the layer of 4 and 5");
 }
 
 /// No token active: silu(r + residual), and attention is not asked.

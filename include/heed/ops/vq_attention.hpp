@@ -4,7 +4,7 @@
 //   code_j = argmin_s |k_j - C_s|^2;  n_s tokens of code s with values that sum to U_s
 //   all tokens: keys C_s, values U_s / n_s, bias log n_s.  Causal, blocks of L: block b attends token by token to
 //   blocks b - 1 and b, and to the (n_s, U_s) of all before; the parts merge by their log-sum-exps.
-// Scratch: quantised keys of two blocks, and a codebook of means.
+// A causal sequence leaves behind the tokens of two blocks and a codebook of means, whatever its length.
 #pragma once
 
 #include "../policy/score_bias.hpp"
@@ -50,16 +50,16 @@ public:
           E_(E),
           counts_(from.take<index_t>(B * H * S)),
           means_(from.take<T>(B * H * S * E)),
-          logs_(from.take<T>(B * H * S)) {
-        if (from.counts()) return;
-        std::fill_n(counts_, B * H * S, index_t(0));
-        std::fill_n(means_, B * H * S * E, T(0));
-        std::fill_n(logs_, B * H * S, T(0));
+          logs_(from.take<T>(B * H * S)) {}
+    void clear() {
+        std::fill_n(counts_, B_ * H_ * S_, index_t(0));
+        std::fill_n(means_, B_ * H_ * S_ * E_, T(0));
+        std::fill_n(logs_, B_ * H_ * S_, T(0));
     }
 
     /// Takes in tokens; a mean moves by its share of the difference.
-    template <class V>
-    void add(const view<const index_t, 3>& codes, const view<V>& v, range tokens) {
+    template <class C, class V>
+    void add(const view<C, 3>& codes, const view<V>& v, range tokens) {
         for (index_t b = 0; b < B_; ++b)
             for (index_t h = 0; h < H_; ++h)
                 for (index_t n = tokens.first; n < tokens.last; ++n) {
@@ -83,6 +83,50 @@ private:
     index_t B_, H_, S_, E_;
     index_t* counts_;
     T *means_, *logs_;
+};
+
+/// What a causal sequence leaves behind, in memory of a carver: the tokens of two blocks of L, and the means of those
+/// before.
+template <class T>
+struct vq_memory {
+    code_means<T> before;
+    view<index_t, 3> codes;  // (B, H, 2 L)
+    view<T> keys, values;    // (B, H, 2 L, D), (B, H, 2 L, E)
+
+    vq_memory(carver& from, index_t B, index_t H, index_t S, index_t D, index_t E, index_t L)
+        : before(from, B, H, S, E),
+          codes(dense(from.take<index_t>(B * H * 2 * L), {B, H, 2 * L})),
+          keys(heads(from.take<T>(B * H * 2 * L * D), {B, H, 2 * L, D})),
+          values(heads(from.take<T>(B * H * 2 * L * E), {B, H, 2 * L, E})) {}
+
+    /// Rows `to` become some tokens of an operand.
+    template <class C, class V>
+    void write(range to, const view<C, 3>& codebook, const view<const index_t, 3>& code, const view<V>& v) {
+        each_row({codes.shape[0], codes.shape[1], to.size(), 0}, [&](index_t b, index_t h, index_t n) {
+            const index_t s = codes(b, h, to.first + n) = code(b, h, n);
+            for (index_t d = 0; d < keys.shape[3]; ++d)
+                keys(b, h, to.first + n, d) = static_cast<T>(codebook(h, s, d));
+            for (index_t e = 0; e < values.shape[3]; ++e)
+                values(b, h, to.first + n, e) = static_cast<T>(v(b, h, n, e));
+        });
+    }
+    /// The first block joins the means, the second takes its place.
+    void fold() {
+        const index_t L = codes.shape[2] / 2;
+        before.add(codes, values, {0, L});
+        for (index_t b = 0; b < codes.shape[0]; ++b)
+            for (index_t h = 0; h < codes.shape[1]; ++h) {
+                std::copy_n(&codes(b, h, L), L, &codes(b, h, 0));
+                for (const auto& rows : {keys, values})
+                    std::copy_n(rows.data + b * rows.strides[0] + h * rows.strides[1] + L * rows.strides[2],
+                                L * rows.shape[3], rows.data + b * rows.strides[0] + h * rows.strides[1]);
+            }
+    }
+};
+/// How far a sequence has come: tokens of the two blocks that are there, and whether there are any before.
+struct vq_place {
+    index_t held = 0;
+    bool early = false;
 };
 
 template <class Q, class C, class V, class O>
@@ -126,11 +170,100 @@ void vq_attention(const view<Q>& q, const view<C, 3>& codebook, const view<const
     using T = accumulator<std::remove_const_t<Q>, std::remove_const_t<C>, std::remove_const_t<V>, O>;
     const auto run = [&](carver& from, const auto&... with) {
         code_means<T> all(from, q.shape[0], q.shape[1], codebook.shape[1], v.shape[3]);
-        if (!from.counts()) all.add(codes, v, {0, v.shape[2]});
+        if (!from.counts()) all.clear(), all.add(codes, v, {0, v.shape[2]});
         attention<A>(q, keys_of(codebook, q.shape[0]), all.means(), o, all.present(), bias(all.logs()), with...);
     };
     in_shared_scratch(op, run, policies...);
 }
+
+/// What B sequences of H heads leave behind of causal attention in blocks of L tokens. Copies are snapshots.
+template <std::floating_point T>
+class vq_state {
+public:
+    vq_state(index_t B, index_t H, index_t S, index_t D, index_t E, index_t L) : shape_{B, H, S, D, E, L} {
+        require_argument(L >= 1, "vq_state", "blocks have ", L, " tokens, the least is 1");
+        carver count;
+        memory(count);
+        bytes_.resize(count.used());
+        tokens().before.clear();
+    }
+    detail::vq_memory<T> tokens() {
+        carver from(bytes_.data());
+        return memory(from);
+    }
+    detail::vq_place& place() { return place_; }
+    std::size_t bytes() const { return bytes_.size(); }
+    void check(const char* op, const std::array<index_t, 5>& asked) const {
+        static constexpr const char* names[] = {"sequences", "heads", "codes", "channels of keys", "channels of values"};
+        for (std::size_t i = 0; i < asked.size(); ++i)
+            require_shape(shape_[i] == asked[i], op, "the state is of ", shape_[i], " ", names[i],
+                          ", the call of ", asked[i]);
+    }
+
+private:
+    detail::vq_memory<T> memory(carver& from) const {
+        const auto [B, H, S, D, E, L] = shape_;
+        return {from, B, H, S, D, E, L};
+    }
+    std::array<index_t, 6> shape_;
+    std::vector<std::byte> bytes_;
+    detail::vq_place place_;
+};
+
+namespace detail {
+
+/// The tokens of q, block by block, after those that `memory` holds and `place` counts.
+template <class A, class T, class Q, class C, class V, class O, class Near, class... With>
+void run_causal_vq(carver& from, vq_memory<T>& memory, vq_place& place, const view<Q>& q, const view<C, 3>& codebook,
+                   const view<const index_t, 3>& codes, const view<V>& v, const view<O>& o, const Near& near,
+                   const With&... with) {
+    const auto [B, H, N, E] = o.shape;
+    const index_t L = memory.codes.shape[2] / 2, most = std::min(L, N);
+    T* const outputs[] = {from.take<T>(B * H * most * E), from.take<T>(B * H * most * E)};
+    double* const sums[] = {from.take<double>(B * H * most), from.take<double>(B * H * most)};
+    vq_place at = place;
+    index_t met = 0;
+    for (index_t first = 0; first < N; ++met) {
+        const range piece{first, std::min(N, first + L - at.held % L)};
+        const range rows{at.held, at.held + piece.size()};
+        first = piece.last;
+        // The first three blocks and the last need what any other does.
+        const bool known = from.counts() && met > 2 && piece.last < N;
+        if (!from.counts()) memory.write(rows, codebook, slice(codes, 2, piece), slice(v, 2, piece));
+        const auto part = [&, B = B, H = H, E = E](std::size_t i) {
+            return partial(heads(outputs[i], {B, H, piece.size(), E}), dense(sums[i], {B, H, piece.size()}));
+        };
+        const auto close = part(0), far = part(1);
+        const auto queries = slice(q, 2, piece);
+        const range seen{0, rows.last};
+        if (!known)
+            attention<A>(queries, slice(memory.keys, 2, seen), slice(memory.values, 2, seen), close.o, causal{},
+                         score_of(near), lse{close.lse}, with...);
+        if (!known && at.early)
+            attention<A>(queries, keys_of(codebook, B), memory.before.means(), far.o, memory.before.present(),
+                         bias(memory.before.logs()), lse{far.lse}, with...);
+        if (!from.counts()) {
+            const partial to(slice(o, 2, piece), close.lse);
+            if (at.early)
+                merge(to, close, far);
+            else
+                merge(to, close);
+        }
+        at.held = rows.last;
+        if (at.held == 2 * L) {
+            if (!from.counts()) memory.fold();
+            at = {L, true};
+        }
+    }
+    if (!from.counts()) place = at;
+}
+
+template <class Q, class V>
+void check_causal_vq(const char* op, const view<Q>& q, const view<V>& v) {
+    require_shape(q.shape[2] == v.shape[2], op, "q has ", q.shape[2], " rows, v has ", v.shape[2]);
+}
+
+}  // namespace detail
 
 /// Causal, as many queries as tokens, in blocks of L >= 1. `near` is added to the logits of tokens of this block and
 /// the one before (a bias of distances, whose positions are those inside the two blocks). Policies: scale, on{pool,
@@ -142,44 +275,33 @@ void causal_vq_attention(const view<Q>& q, const view<C, 3>& codebook, const vie
     static constexpr const char* op = "causal_vq_attention";
     check_vq(op, q, codebook, codes, v, o);
     require_argument(L >= 1, op, "blocks have ", L, " tokens, the least is 1");
-    require_shape(q.shape[2] == v.shape[2], op, "q has ", q.shape[2], " rows, v has ", v.shape[2]);
+    check_causal_vq(op, q, v);
     using T = accumulator<std::remove_const_t<Q>, std::remove_const_t<C>, std::remove_const_t<V>, O>;
-    const auto [B, H, N, D] = q.shape;
-    const index_t E = v.shape[3];
-    const auto run = [&, B = B, H = H, N = N, D = D](carver& from, const auto&... with) {
-        code_means<T> before(from, B, H, codebook.shape[1], E);
-        const index_t most = std::min(L, N);
-        T* const keys = from.take<T>(B * H * std::min(2 * L, N) * D);
-        T* const outputs[] = {from.take<T>(B * H * most * E), from.take<T>(B * H * most * E)};
-        double* const sums[] = {from.take<double>(B * H * most), from.take<double>(B * H * most)};
-        for (index_t first = 0; first < N; first += L) {
-            const range block{first, std::min(N, first + L)}, seen{std::max<index_t>(0, first - L), block.last};
-            // The first three blocks and the last need what any other does.
-            if (from.counts() && first > 2 * L && block.last < N) continue;
-            const auto khat = heads(keys, {B, H, seen.size(), D});
-            const auto part = [&](int i) {
-                return partial(heads(outputs[i], {B, H, block.size(), E}), dense(sums[i], {B, H, block.size()}));
-            };
-            const auto close = part(0), far = part(1);
-            if (!from.counts()) {
-                each_row(khat.shape, [&](index_t b, index_t h, index_t n) {
-                    for (index_t d = 0; d < D; ++d)
-                        khat(b, h, n, d) = static_cast<T>(codebook(h, codes(b, h, seen.first + n), d));
-                });
-                if (seen.first > 0) before.add(codes, v, {seen.first - L, seen.first});
-            }
-            const auto queries = slice(q, 2, block);
-            attention<A>(queries, khat, slice(v, 2, seen), close.o, causal{}, score_of(near), lse{close.lse}, with...);
-            if (seen.first > 0)
-                attention<A>(queries, keys_of(codebook, B), before.means(), far.o, before.present(),
-                             bias(before.logs()), lse{far.lse}, with...);
-            if (from.counts()) continue;
-            const partial to(slice(o, 2, block), close.lse);
-            if (seen.first > 0)
-                merge(to, close, far);
-            else
-                merge(to, close);
-        }
+    const auto run = [&](carver& from, const auto&... with) {
+        vq_memory<T> memory(from, o.shape[0], o.shape[1], codebook.shape[1], q.shape[3], o.shape[3],
+                            std::max<index_t>(1, std::min(L, o.shape[2])));
+        vq_place start;
+        if (!from.counts()) memory.before.clear();
+        run_causal_vq<A>(from, memory, start, q, codebook, codes, v, o, near, with...);
+    };
+    in_shared_scratch(op, run, policies...);
+}
+/// The same for the tokens after those that s has seen, any number, in the blocks of s; with one, a step of decoding.
+template <class A = default_arch, class T, class Q, class C, class V, class O, class Near = identity, class... P>
+void causal_vq_attention(vq_state<T>& s, const view<Q>& q, const view<C, 3>& codebook,
+                         const view<const index_t, 3>& codes, const view<V>& v, const view<O>& o, const Near& near = {},
+                         const P&... policies) {
+    using namespace detail;
+    static constexpr const char* op = "causal_vq_attention";
+    static_assert(std::is_same_v<T, accumulator<std::remove_const_t<Q>, std::remove_const_t<C>, std::remove_const_t<V>,
+                                                O>>,
+                  "heed: a state is of the type that sums are of");
+    check_vq(op, q, codebook, codes, v, o);
+    check_causal_vq(op, q, v);
+    s.check(op, {o.shape[0], o.shape[1], codebook.shape[1], q.shape[3], o.shape[3]});
+    auto memory = s.tokens();
+    const auto run = [&](carver& from, const auto&... with) {
+        run_causal_vq<A>(from, memory, s.place(), q, codebook, codes, v, o, near, with...);
     };
     in_shared_scratch(op, run, policies...);
 }
