@@ -31,12 +31,6 @@ struct scene {
     std::abort();
 }
 
-layout random_layout(decisions& d) {
-    const layout kinds[] = {layout::heads(), layout::tokens(), layout::padded(), layout::strided(),
-                            layout::channels_first()};
-    return kinds[d.below(5)];
-}
-
 /// What a kernel of type T may differ by: roundings of the logits, spread over what the row weighs.
 struct bounds {
     double logit = 0;   // largest sum of |q k| scaled, and largest score
@@ -156,17 +150,7 @@ bool untouched(const tensor<T>& o) {
 /// The engine with exactly the scratch it asks for.
 template <class Q, class K, class V, class O, class... P>
 void attend(view<Q> q, view<K> k, view<V> v, view<O> o, const P&... policies) {
-    serial here;
-    const std::size_t need = attention_scratch(q, k, v, o, policies..., on{here});
-    const std::align_val_t alignment{arena::alignment};
-    std::byte* memory = static_cast<std::byte*>(::operator new(std::max<std::size_t>(need, 1), alignment));
-    std::fill_n(memory, need, std::byte{0xff});
-    struct owner {
-        std::byte* p;
-        ~owner() { ::operator delete(p, std::align_val_t(arena::alignment)); }
-    } release{memory};
-    arena scratch{std::span<std::byte>(memory, need)};
-    attention(q, k, v, o, policies..., on{here, scratch});
+    in_exact_scratch([&](const auto& context) { attention(q, k, v, o, policies..., context); });
 }
 
 /// Every engine takes seconds to compile: only those of float are met with a score, without one, and with another weight.
@@ -179,10 +163,10 @@ template <class Q, class K, class V, class O, class Weight>
 void run(decisions& d, scene& s, const Weight& weight) {
     using T = accumulator<Q, K, V, O>;
     const std::uint64_t seed = d.seed();
-    const auto q = normal<Q>({s.B, s.H, s.N, s.D}, seed, s.spread, random_layout(d));
-    auto k = normal<K>({s.B, s.G, s.M, s.D}, seed + 1, s.spread, random_layout(d));
-    auto v = normal<V>({s.B, s.G, s.M, s.E}, seed + 2, 1, random_layout(d));
-    tensor<O> o({s.B, s.H, s.N, s.E}, random_layout(d));
+    const auto q = normal<Q>({s.B, s.H, s.N, s.D}, seed, s.spread, d.any_layout());
+    auto k = normal<K>({s.B, s.G, s.M, s.D}, seed + 1, s.spread, d.any_layout());
+    auto v = normal<V>({s.B, s.G, s.M, s.E}, seed + 2, 1, d.any_layout());
+    tensor<O> o({s.B, s.H, s.N, s.E}, d.any_layout());
     const auto row = [&](auto& t) {
         t.each([&](index_t b, index_t g, index_t j, index_t e) {
             if (j == s.bad) t(b, g, j, e) = poison<std::remove_cvref_t<decltype(t(0, 0, 0, 0))>>();

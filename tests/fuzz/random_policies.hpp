@@ -6,31 +6,9 @@
 #include <vector>
 
 #include "any_mask.hpp"
-#include "random.hpp"
+#include "decisions.hpp"
 
 namespace test {
-
-/// Decisions read from the fuzzer's bytes; zeros when they run out.
-class decisions {
-public:
-    decisions(const std::uint8_t* data, std::size_t size) : data_(data), size_(size) {}
-
-    /// A number in [0, n).
-    index_t below(index_t n) {
-        std::uint64_t x = next();
-        if (n > 256) x = x << 8 | next();
-        return static_cast<index_t>(x) % std::max<index_t>(n, 1);
-    }
-    /// A number in [first, last].
-    index_t between(index_t first, index_t last) { return first + below(last - first + 1); }
-    bool one_in(index_t n) { return below(n) == n - 1; }
-    std::uint64_t seed() { return next() << 8 | next(); }
-
-private:
-    std::uint64_t next() { return at_ < size_ ? data_[at_++] : 0; }
-    const std::uint8_t* data_;
-    std::size_t size_, at_ = 0;
-};
 
 /// Keeps what spans and views of the masks point to.
 struct mask_memory {

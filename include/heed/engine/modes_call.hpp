@@ -146,38 +146,21 @@ struct modes_call {
         channel_block block;
         T* joint;  // (parts S, width): what it leaves when it starts from no states; then the states before it
     };
-    index_t joints(const channel_cut& blocks) const {
-        return segment ? segments(order, segment, blocks.count()).count() * parts * S * blocks.widest() : 0;
+    segments cuts(const channel_cut& blocks) const { return {order, segment, blocks.count()}; }
+    index_t joint_rows() const { return parts * S; }
+    memory space(carver from, index_t width) const { return {from, width, S}; }
+    static place place_of(const segment_place& at, const channel_cut& blocks, T* joint) {
+        return {at, blocks[at.column], joint};
     }
     template <class E>
     std::size_t scratch_bytes(E& pool) const {
-        const channel_cut blocks = cut(pool);
-        carver all;
-        all.take<T>(joints(blocks));
-        return all.used() + static_cast<std::size_t>(pool.width()) * memory(carver(), blocks.widest(), S).size;
+        return scratch_of_segments<T>(*this, pool);
     }
     template <class E>
     void run(E& pool, std::byte* scratch) const {
-        const channel_cut blocks = cut(pool);
-        const index_t width = blocks.widest();
-        carver all(scratch);
-        T* const joint = all.take<T>(joints(blocks));
-        const auto own = [&, base = scratch + all.used(), size = memory(carver(), width, S).size](index_t worker) {
-            return memory(carver(base + static_cast<std::size_t>(worker) * size), width, S);
-        };
-        const auto in_block = [&](const segment_place& at) {
-            return place{at, blocks[at.column], joint + at.number * parts * S * width};
-        };
-        segments(order, segment, blocks.count())
-            .run(
-                pool, [&](const segment_place& at, index_t worker) { multiply(in_block(at), own(worker)); },
-                [&](const auto& of, index_t count, index_t worker) {
-                    join([&](index_t part) { return in_block(of(part)); }, count, own(worker));
-                },
-                [&](const segment_place& at, index_t worker) { write(in_block(at), own(worker)); });
+        run_segments<T>(*this, pool, scratch);
     }
 
-private:
     void multiply(const place& at, const memory& m) const noexcept {
         make_constants(at.block, m);
         std::fill_n(m.states, parts * S * at.block.width, T(0));
@@ -222,6 +205,7 @@ private:
         finish_stores();
         if (at.last && state.data) store_rows<A>(carried(at), m.states, at.block.width);
     }
+private:
     /// The carried state of a place, (parts S, channels).
     view<State, 2> carried(const place& at) const {
         return {state.data + at.sequence * state.strides[0] + at.block.first * state.strides[1],

@@ -40,54 +40,32 @@ struct scan_call {
         T *constants, *state, *tiles;
         memory(carver from, index_t width)
             : constants(from.take<T>(Cell::constants * width)),
-              state(from.take<T>(joint_rows * width)),
+              state(from.take<T>(M::states * width)),
               tiles(from.take<T>((Cell::inputs + Cell::outputs + 1) * tile_room(width))) {
             size = from.used();
         }
         std::size_t size;
     };
-    static constexpr int joint_rows = std::max(M::states, M::elements);
 
     template <class E>
     channel_cut cut(E& pool) const {
         return cut_for(pool, order.count(), std::get<0>(out).shape[2], L, most_channels);
     }
-    index_t joints(const channel_cut& blocks) const {
-        return segment ? segments(order, segment, blocks.count()).count() * joint_rows * blocks.widest() : 0;
+    segments cuts(const channel_cut& blocks) const { return {order, segment, blocks.count()}; }
+    index_t joint_rows() const { return std::max(M::states, M::elements); }
+    static memory space(carver from, index_t width) { return {from, width}; }
+    static place place_of(const segment_place& at, const channel_cut& blocks, T* joint) {
+        return {at, blocks[at.column], joint};
     }
-
     template <class E>
     std::size_t scratch_bytes(E& pool) const {
-        const channel_cut blocks = cut(pool);
-        if (blocks.widest() == 0) return 0;
-        carver all;
-        all.take<T>(joints(blocks));
-        return all.used() + static_cast<std::size_t>(pool.width()) * memory(carver(), blocks.widest()).size;
+        return scratch_of_segments<T>(*this, pool);
     }
-
     template <class E>
     void run(E& pool, std::byte* scratch) const {
-        const channel_cut blocks = cut(pool);
-        const index_t width = blocks.widest();
-        if (width == 0) return;
-        carver all(scratch);
-        T* const joint = all.take<T>(joints(blocks));
-        const auto own = [&, base = scratch + all.used()](index_t worker) {
-            return memory(carver(base + static_cast<std::size_t>(worker) * memory(carver(), width).size), width);
-        };
-        const auto in_block = [&](const segment_place& at) {
-            return place{at, blocks[at.column], joint + at.number * joint_rows * width};
-        };
-        segments(order, segment, blocks.count())
-            .run(
-                pool, [&](const segment_place& at, index_t worker) { multiply(in_block(at), own(worker)); },
-                [&](const auto& of, index_t parts, index_t worker) {
-                    join([&](index_t part) { return in_block(of(part)); }, parts, own(worker));
-                },
-                [&](const segment_place& at, index_t worker) { write(in_block(at), own(worker)); });
+        run_segments<T>(*this, pool, scratch);
     }
 
-private:
     /// The product of a segment's elements.
     void multiply(const place& at, const memory& m) const {
         prepare(at, m);
@@ -126,6 +104,7 @@ private:
         if (at.last && state.data) store_rows<A>(carried(at), m.state, at.block.width);
     }
 
+private:
     /// The carried state of a place, (states, channels).
     view<State, 2> carried(const place& at) const {
         return {state.data + at.sequence * state.strides[0] + at.block.first * state.strides[1],

@@ -77,4 +77,36 @@ index_t segment_tokens(const char* op, const P&... policies) {
     return 0;
 }
 
+/// A call made of segments in blocks of channels has cut(pool), the blocks; segment, tokens; cuts(blocks), the segments;
+/// joint_rows(), numbers of T that a channel hands from one segment to the next; space(carver, width), what a worker works
+/// in, and its size; place_of(at, blocks, joint), a segment as multiply, join and write take it, with a space.
+template <class T, class Call, class E>
+std::size_t scratch_of_segments(const Call& call, E& pool) {
+    const channel_cut blocks = call.cut(pool);
+    carver joints;
+    joints.take<T>(call.segment ? call.cuts(blocks).count() * call.joint_rows() * blocks.widest() : 0);
+    return joints.used() + static_cast<std::size_t>(pool.width()) * call.space(carver(), blocks.widest()).size;
+}
+template <class T, class Call, class E>
+void run_segments(const Call& call, E& pool, std::byte* scratch) {
+    const channel_cut blocks = call.cut(pool);
+    const index_t width = blocks.widest();
+    if (width == 0) return;
+    const segments all = call.cuts(blocks);
+    carver from(scratch);
+    T* const joints = from.take<T>(call.segment ? all.count() * call.joint_rows() * width : 0);
+    const auto own = [&, first = scratch + from.used(), size = call.space(carver(), width).size](index_t worker) {
+        return call.space(carver(first + static_cast<std::size_t>(worker) * size), width);
+    };
+    const auto place = [&](const segment_place& at) {
+        return call.place_of(at, blocks, joints + at.number * call.joint_rows() * width);
+    };
+    all.run(
+        pool, [&](const segment_place& at, index_t worker) { call.multiply(place(at), own(worker)); },
+        [&](const auto& of, index_t parts, index_t worker) {
+            call.join([&](index_t part) { return place(of(part)); }, parts, own(worker));
+        },
+        [&](const segment_place& at, index_t worker) { call.write(place(at), own(worker)); });
+}
+
 }  // namespace heed::inline HEED_ABI::detail

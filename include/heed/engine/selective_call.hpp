@@ -146,42 +146,23 @@ struct selective_call {
                    // before it
     };
     segments cuts(const channel_cut& blocks) const { return {order, segment, groups() * blocks.count()}; }
-    index_t joints(const channel_cut& blocks) const {
-        return segment ? cuts(blocks).count() * (S() + 1) * blocks.widest() : 0;
+    index_t joint_rows() const { return S() + 1; }
+    memory space(carver from, index_t width) const { return {from, width, S()}; }
+    place place_of(const segment_place& at, const channel_cut& blocks, T* joint) const {
+        const index_t group = at.column / blocks.count();
+        channel_block block = blocks[at.column % blocks.count()];
+        block.first += group * blocks.C;
+        return {at, group, block, joint};
     }
-
     template <class E>
     std::size_t scratch_bytes(E& pool) const {
-        const channel_cut blocks = cut(pool);
-        carver all;
-        all.take<T>(joints(blocks));
-        return all.used() + static_cast<std::size_t>(pool.width()) * memory(carver(), blocks.widest(), S()).size;
+        return scratch_of_segments<T>(*this, pool);
     }
-
     template <class E>
     void run(E& pool, std::byte* scratch) const {
-        const channel_cut blocks = cut(pool);
-        const index_t width = blocks.widest();
-        carver all(scratch);
-        T* const joint = all.take<T>(joints(blocks));
-        const auto own = [&, base = scratch + all.used(), size = memory(carver(), width, S()).size](index_t worker) {
-            return memory(carver(base + static_cast<std::size_t>(worker) * size), width, S());
-        };
-        const auto in_block = [&](const segment_place& at) {
-            const index_t group = at.column / blocks.count();
-            channel_block block = blocks[at.column % blocks.count()];
-            block.first += group * blocks.C;
-            return place{at, group, block, joint + at.number * (S() + 1) * width};
-        };
-        cuts(blocks).run(
-            pool, [&](const segment_place& at, index_t worker) { multiply(in_block(at), own(worker)); },
-            [&](const auto& of, index_t parts, index_t worker) {
-                join([&](index_t part) { return in_block(of(part)); }, parts, own(worker));
-            },
-            [&](const segment_place& at, index_t worker) { write(in_block(at), own(worker)); });
+        run_segments<T>(*this, pool, scratch);
     }
 
-private:
     void multiply(const place& at, const memory& m) const noexcept {
         prepare(at, m);
         std::fill_n(m.states, S() * at.block.width, T(0));
@@ -218,6 +199,7 @@ private:
         if (at.last && state.data) store_rows<A>(carried(at), m.states, at.block.width);
     }
 
+private:
     /// The carried state of a place, (S, channels).
     view<State, 2> carried(const place& at) const {
         return {state.data + at.sequence * state.strides[0] + at.block.first * state.strides[1],
