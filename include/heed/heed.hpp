@@ -7,6 +7,7 @@
 #include "cache/layers.hpp"
 #include "cache/mapped.hpp"
 #include "cache/paged.hpp"
+#include "cache/per_head.hpp"
 #include "cache/quantised.hpp"
 #include "cache/shape.hpp"
 #include "cache/stream.hpp"

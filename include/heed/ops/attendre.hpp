@@ -9,6 +9,7 @@
 #include "../cache/contiguous.hpp"
 #include "../cache/evict_mass.hpp"
 #include "../cache/evict_memory.hpp"
+#include "../cache/per_head.hpp"
 #include "../cache/waiting_queries.hpp"
 #include "../engine/attention.hpp"
 
@@ -23,7 +24,7 @@ public:
              leaves_first rule = leaves_first::least_recently_attended, index_t top = 0)
         : cache_(shape, capacity),
           waiting_(shape.B, H, shape.D, delay),
-          heads_(static_cast<std::size_t>(shape.B * shape.G), attended_keys(capacity, rule)),
+          heads_(shape.B, shape.G, attended_keys(capacity, rule)),
           capacity_(capacity),
           top_(top),
           H_(H) {
@@ -43,7 +44,7 @@ public:
         require_argument(c <= capacity_, op, "a chunk of ", c, " tokens, the capacity is ", capacity_);
         check_output(as_view(o), waiting_.due(c));
         cache_.append(k, v);
-        each_head([&](attended_keys& keys, index_t b, index_t g) { cache_.keep(b, g, keys.insert(c)); });
+        heads_.each([&](attended_keys& keys, index_t b, index_t g) { cache_.keep(b, g, keys.insert(c)); });
         waiting_.push(from);
         return attend<A>(waiting_.due(), as_view(o), policies...);
     }
@@ -60,19 +61,14 @@ public:
     void truncate(index_t n) {
         waiting_.drop_last(n);
         cache_.truncate(n);
-        each_head([&](attended_keys& keys, index_t b, index_t g) { keys.cut(cache_.keys(b, g)); });
+        heads_.each([&](attended_keys& keys, index_t b, index_t g) { keys.cut(cache_.keys(b, g)); });
     }
 
     /// Sequence b becomes a copy of sequence parents[b]; parents.size() is the new B.
     void reorder(std::span<const index_t> parents) {
         cache_.reorder(parents);
         waiting_.reorder(parents);
-        std::vector<attended_keys> next;
-        for (index_t parent : parents) {
-            const auto from = heads_.begin() + parent * cache_.heads();
-            next.insert(next.end(), from, from + cache_.heads());
-        }
-        heads_ = std::move(next);
+        heads_.reorder(parents);
     }
 
     const contiguous_cache<S>& memory() const { return cache_; }
@@ -87,12 +83,6 @@ private:
             o.shape[0] == cache_.batch() && o.shape[1] == H_ && o.shape[2] >= end && o.shape[3] == cache_.value_width(),
             op, "o is (", o.shape[0], ", ", o.shape[1], ", ", o.shape[2], ", ", o.shape[3], "), expected (",
             cache_.batch(), ", ", H_, ", at least ", end, ", ", cache_.value_width(), ")");
-    }
-    template <class F>
-    void each_head(F&& f) {
-        for (index_t b = 0; b < cache_.batch(); ++b)
-            for (index_t g = 0; g < cache_.heads(); ++g)
-                f(heads_[static_cast<std::size_t>(b * cache_.heads() + g)], b, g);
     }
 
     template <class A, class O, class... Policies>
@@ -113,11 +103,11 @@ private:
     void attend_all(const view<const S>& q, const view<O>& o, const Policies&... policies) {
         const index_t B = cache_.batch(), G = cache_.heads();
         index_t M = 0;  // keys of the head that holds the most
-        each_head([&](const attended_keys& keys, index_t, index_t) { M = std::max(M, keys.size()); });
+        heads_.each([&](const attended_keys& keys, index_t, index_t) { M = std::max(M, keys.size()); });
         std::vector<float> masses(static_cast<std::size_t>(B * H_ * M)), sums(static_cast<std::size_t>(B * G * M));
         attention<A>(q, cache_, o, policies..., key_mass{dense(masses.data(), {B, H_, M})});
         group_mass(dense(masses.data(), {B, H_, M}), dense(sums.data(), {B, G, M}));
-        each_head([&](attended_keys& keys, index_t b, index_t g) {
+        heads_.each([&](attended_keys& keys, index_t b, index_t g) {
             const float* const mass = sums.data() + (b * G + g) * M;
             keys.attend_mass(std::span<const float>(mass, static_cast<std::size_t>(keys.size())));
         });
@@ -130,7 +120,7 @@ private:
         std::vector<float> logits(best.size());
         attention<A>(q, cache_, o, policies...,
                      top_keys{dense(best.data(), {B, H_, n, top_}), dense(logits.data(), {B, H_, n, top_})});
-        each_head([&](attended_keys& keys, index_t b, index_t g) {
+        heads_.each([&](attended_keys& keys, index_t b, index_t g) {
             const index_t of_group = group * n * top_;
             keys.attend({best.data() + (b * H_ + g * group) * n * top_, static_cast<std::size_t>(of_group)});
         });
@@ -138,7 +128,7 @@ private:
 
     contiguous_cache<S> cache_;
     waiting_queries<S> waiting_;
-    std::vector<attended_keys> heads_;  // (B, G)
+    per_head<attended_keys> heads_;
     index_t capacity_, top_, H_;
 };
 

@@ -7,6 +7,7 @@
 
 #include "../cache/evict_mass.hpp"
 #include "../cache/evict_norm.hpp"
+#include "../cache/per_head.hpp"
 #include "../engine/attention.hpp"
 
 namespace heed::inline HEED_ABI {
@@ -34,7 +35,7 @@ public:
     /// Every head gets a copy of the rule. The cache is referred to, and from now on changes through this loop alone;
     /// keys it holds already start at mass 0. `how` the masses of the query heads of a group become one.
     evicting(Cache& cache, const Rule& rule, over_heads how = over_heads::sum)
-        : cache_(cache), how_(how), rules_(static_cast<std::size_t>(cache.batch() * cache.heads()), rule) {
+        : cache_(cache), how_(how), heads_(cache.batch(), cache.heads(), head{rule}) {
         if constexpr (requires { rule.check(); }) rule.check();
         count_keys();
     }
@@ -51,8 +52,8 @@ public:
         if constexpr (mass_rule<Rule>) {
             const extents<3> of_heads{cache_.batch(), as_view(q).shape[1], most_keys()};
             const auto mass = resized(mass_, of_heads);
-            const auto weights =
-                rules_.empty() ? std::vector<double>(static_cast<std::size_t>(N)) : rules_[0].row_weights(N);
+            const auto weights = heads_.size() > 0 ? heads_(0, 0).rule.row_weights(N)
+                                                   : std::vector<double>(static_cast<std::size_t>(N));
             attention<A>(q, cache_, o, policies..., weighted_mass{mass, weights});
             appended.armed = false;
             group_mass(mass, resized(sums_, {of_heads[0], cache_.heads(), of_heads[2]}), how_);
@@ -60,7 +61,7 @@ public:
             attention<A>(q, cache_, o, policies...);
             appended.armed = false;
         }
-        each_head([&](index_t b, index_t g) { evict(b, g, N); });
+        heads_.each([&](head& x, index_t b, index_t g) { evict(x, b, g, N); });
         count_keys();
     }
 
@@ -70,7 +71,7 @@ public:
         check_keys("evicting::truncate");
         cache_.truncate(n);
         if constexpr (mass_rule<Rule>)
-            each_head([&](index_t b, index_t g) { rules_[at(b, g)].cut(cache_.keys(b, g)); });
+            heads_.each([&](head& x, index_t b, index_t g) { x.rule.cut(cache_.keys(b, g)); });
         count_keys();
     }
 
@@ -78,16 +79,17 @@ public:
     void reorder(std::span<const index_t> parents) {
         check_keys("evicting::reorder");
         cache_.reorder(parents);
-        std::vector<Rule> next;
-        for (index_t parent : parents)
-            for (index_t g = 0; g < cache_.heads(); ++g) next.push_back(rules_[at(parent, g)]);
-        rules_ = std::move(next);
+        heads_.reorder(parents);
         count_keys();
     }
 
-    const Rule& rule(index_t b, index_t g) const { return rules_[at(b, g)]; }
+    const Rule& rule(index_t b, index_t g) const { return heads_(b, g).rule; }
 
 private:
+    struct head {
+        Rule rule;
+        index_t held = 0;  // keys after the last step
+    };
     /// Takes back what was appended, unless attention came to its end.
     struct undo {
         Cache& cache;
@@ -98,54 +100,45 @@ private:
         }
     };
 
-    std::size_t at(index_t b, index_t g) const { return static_cast<std::size_t>(b * cache_.heads() + g); }
-    template <class F>
-    void each_head(const F& f) const {
-        for (index_t b = 0; b < cache_.batch(); ++b)
-            for (index_t g = 0; g < cache_.heads(); ++g) f(b, g);
-    }
     static view<float, 3> resized(std::vector<float>& memory, const extents<3>& shape) {
         memory.resize(static_cast<std::size_t>(shape[0] * shape[1] * shape[2]));
         return {memory.data(), shape, dense_strides(shape)};
     }
     index_t most_keys() const {
         index_t most = 0;
-        each_head([&](index_t b, index_t g) { most = std::max(most, cache_.keys(b, g)); });
+        heads_.each([&](const head&, index_t b, index_t g) { most = std::max(most, cache_.keys(b, g)); });
         return most;
     }
 
     void count_keys() {
-        held_.resize(rules_.size());
-        each_head([&](index_t b, index_t g) { held_[at(b, g)] = cache_.keys(b, g); });
+        heads_.each([&](head& x, index_t b, index_t g) { x.held = cache_.keys(b, g); });
     }
     void check_keys(const char* op) const {
-        const auto rules = static_cast<index_t>(rules_.size());
-        require_argument(cache_.batch() * cache_.heads() == rules, op, "the cache has ",
-                         cache_.batch() * cache_.heads(), " heads in all, there are rules for ", rules,
+        require_argument(cache_.batch() * cache_.heads() == heads_.size(), op, "the cache has ",
+                         cache_.batch() * cache_.heads(), " heads in all, there are rules for ", heads_.size(),
                          ": reorder both by evicting::reorder");
-        each_head([&](index_t b, index_t g) {
-            require_argument(cache_.keys(b, g) == held_[at(b, g)], op, "head (", b, ", ", g, ") of the cache holds ",
-                             cache_.keys(b, g), " keys, the last step left ", held_[at(b, g)]);
+        heads_.each([&](const head& x, index_t b, index_t g) {
+            require_argument(cache_.keys(b, g) == x.held, op, "head (", b, ", ", g, ") of the cache holds ",
+                             cache_.keys(b, g), " keys, the last step left ", x.held);
         });
     }
 
-    void evict(index_t b, index_t g, index_t N) {
+    void evict(head& x, index_t b, index_t g, index_t N) {
         const index_t keys = cache_.keys(b, g);
         std::vector<index_t> kept;
         if constexpr (mass_rule<Rule>) {
-            const auto most = static_cast<index_t>(sums_.size() / rules_.size());
-            const auto head = static_cast<index_t>(at(b, g));
-            kept = rules_[at(b, g)].step({sums_.data() + head * most, static_cast<std::size_t>(keys)}, N);
+            const auto most = static_cast<index_t>(sums_.size()) / heads_.size();
+            const float* const mass = sums_.data() + (b * cache_.heads() + g) * most;
+            kept = x.rule.step({mass, static_cast<std::size_t>(keys)}, N);
         } else {
-            kept = rules_[at(b, g)].kept(cache_, b, g);
+            kept = x.rule.kept(cache_, b, g);
         }
         if (static_cast<index_t>(kept.size()) < keys) cache_.keep(b, g, kept);
     }
 
     Cache& cache_;
     over_heads how_;
-    std::vector<Rule> rules_;    // (B, G)
-    std::vector<index_t> held_;  // (B, G): keys after the last step
+    per_head<head> heads_;
     std::vector<float> mass_, sums_;
 };
 
