@@ -9,6 +9,7 @@
 #include "../support/compare.hpp"
 #include "../support/refuses.hpp"
 #include "../support/sequence.hpp"
+#include "../support/streams.hpp"
 
 namespace {
 
@@ -125,15 +126,11 @@ TEST(hawk_block, pieces_and_steps_are_one_shot) {
     tensor<float> whole(x.shape());
     threads pool(2);
     hawk_block(seq(x), f.weights(), seq(whole), on(pool));
-    for (index_t length : {1, 2, 3, 17}) {
-        tensor<float> pieces(x.shape());
-        auto s = f.start(2);
-        for (index_t n = 0; n < N; n += length) {
-            const range piece{n, std::min(N, n + length)};
-            hawk_block(s, slice(seq(x), 1, piece), f.weights(), slice(seq(pieces), 1, piece));
-        }
-        EXPECT_TRUE(test::same_values(whole, pieces)) << length;
-    }
+    test::pieces_are(
+        whole, 0, [&] { return f.start(2); },
+        [&](auto& s, range piece, auto& y) {
+            hawk_block(s, slice(seq(x), 1, piece), f.weights(), slice(seq(y), 1, piece));
+        });
     auto in_place = x;
     hawk_block(seq(in_place), f.weights(), seq(in_place));
     EXPECT_TRUE(test::same_values(in_place, whole));

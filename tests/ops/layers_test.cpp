@@ -9,6 +9,7 @@
 #include "../support/compare.hpp"
 #include "../support/refuses.hpp"
 #include "../support/sequence.hpp"
+#include "../support/streams.hpp"
 
 namespace {
 
@@ -63,21 +64,17 @@ TEST(vq_attention, is_attention_to_quantised_keys) {
 TEST(vq_attention, a_stream_is_the_whole_pass) {
     for (index_t L : {1, 4, 7, 30}) {
         quantised x(9);
-        const auto want = x.dense_attention(true);
         const auto slopes = std::array{0.5f, 0.25f, 0.125f};
         tensor<float> near(x.o.shape());
         causal_vq_attention(x.q.v(), x.table(), x.code(), x.v.v(), near.v(), L, alibi{slopes});
-        for (index_t length : {1, 3, 7, 8, 41}) {
-            vq_state<float> s(2, 3, 9, 6, 5, L), t = s;
-            tensor<float> y(x.o.shape()), z(y);
-            for (index_t n = 0; n < 41; n += length) {
-                const auto at = [&](const auto& v) { return slice(v, 2, range{n, std::min<index_t>(41, n + length)}); };
-                causal_vq_attention(s, at(x.q.v()), x.table(), at(x.code()), at(x.v.v()), at(y.v()));
-                causal_vq_attention(t, at(x.q.v()), x.table(), at(x.code()), at(x.v.v()), at(z.v()), alibi{slopes});
-            }
-            EXPECT_TRUE(test::all_near(test::in<double>(y), want, 1e-5)) << L << " " << length;
-            EXPECT_TRUE(test::all_near(z, near, 1e-5)) << L << " " << length;
-        }
+        const auto run = [&](auto& s, range piece, auto& y, const auto&... bias_near) {
+            const auto at = [&](const auto& v) { return slice(v, 2, piece); };
+            causal_vq_attention(s, at(x.q.v()), x.table(), at(x.code()), at(x.v.v()), at(y.v()), bias_near...);
+        };
+        const auto start = [&] { return vq_state<float>(2, 3, 9, 6, 5, L); };
+        causal_vq_attention(x.q.v(), x.table(), x.code(), x.v.v(), x.o.v(), L);
+        test::pieces_are(x.o, 1e-5, start, run);
+        test::pieces_are(near, 1e-5, start, [&](auto& s, range piece, auto& y) { run(s, piece, y, alibi{slopes}); });
     }
     quantised x(9);
     vq_state<float> other(2, 3, 8, 6, 5, 4);
@@ -212,21 +209,23 @@ TEST(seqboat, follows_its_definition) {
 /// Pieces of any lengths are the whole pass, with few or many tokens active in them.
 TEST(seqboat, a_stream_is_the_whole_pass) {
     const boat l;
-    for (index_t near : {1, 3, 40})
-        for (index_t length : {1, 2, 5, 31}) {
-            tensor<float> whole(l.x.shape()), y(l.x.shape());
-            const auto want = seqboat(seq(l.x), seq(l.res), l.parameters(false), active_window{near}, seq(whole));
-            std::vector<index_t> counts(static_cast<std::size_t>(B));
-            seqboat_state<float> s(B, C, S, Z, H, near);
-            for (index_t n = 0; n < N; n += length) {
-                const range piece{n, std::min(N, n + length)};
+    for (index_t near : {1, 3, 40}) {
+        tensor<float> whole(l.x.shape());
+        const auto want = seqboat(seq(l.x), seq(l.res), l.parameters(false), active_window{near}, seq(whole));
+        std::vector<index_t> counts;
+        test::pieces_are(
+            whole, 2e-6,
+            [&] {
+                counts.assign(static_cast<std::size_t>(B), 0);
+                return seqboat_state<float>(B, C, S, Z, H, near);
+            },
+            [&](auto& s, range piece, auto& y) {
                 const auto at = [&](const auto& v) { return slice(v, 1, piece); };
                 const auto more = seqboat(s, at(seq(l.x)), at(seq(l.res)), l.parameters(false), at(seq(y)));
                 for (std::size_t i = 0; i < counts.size(); ++i) counts[i] += more[i];
-            }
-            EXPECT_EQ(counts, want);
-            EXPECT_TRUE(test::all_near(y, whole, 2e-6)) << near << " " << length;
-        }
+            });
+        EXPECT_EQ(counts, want);
+    }
     tensor<float> y(l.x.shape());
     seqboat_state<float> s(B, C, S, Z, H, 3), other(B, C, S, Z, H + 1, 3);
     refuses<argument_error>([&] { seqboat(s, seq(l.x), seq(l.res), l.parameters(true), seq(y)); },

@@ -7,6 +7,7 @@
 #include "../support/compare.hpp"
 #include "../support/refuses.hpp"
 #include "../support/sequence.hpp"
+#include "../support/streams.hpp"
 
 namespace {
 
@@ -98,15 +99,11 @@ TEST(mamba2_block, pieces_and_steps_are_one_shot) {
     tensor<float> whole(x.shape());
     threads pool(2);
     mamba2_block(seq(x), f.weights(), seq(whole), on(pool));
-    for (index_t length : {1, 2, 3, 17}) {
-        tensor<float> pieces(x.shape());
-        auto s = block::start(2);
-        for (index_t n = 0; n < N; n += length) {
-            const range piece{n, std::min(N, n + length)};
-            mamba2_block(s, slice(seq(x), 1, piece), f.weights(), slice(seq(pieces), 1, piece));
-        }
-        EXPECT_TRUE(test::all_near(whole, pieces, 5e-6)) << length;
-    }
+    test::pieces_are(
+        whole, 5e-6, [] { return block::start(2); },
+        [&](auto& s, range piece, auto& y) {
+            mamba2_block(s, slice(seq(x), 1, piece), f.weights(), slice(seq(y), 1, piece));
+        });
     auto in_place = x;
     mamba2_block(seq(in_place), f.weights(), seq(in_place));
     EXPECT_TRUE(test::same_values(in_place, whole));

@@ -5,6 +5,7 @@
 #include "../support/compare.hpp"
 #include "../support/refuses.hpp"
 #include "../support/sequence.hpp"
+#include "../support/streams.hpp"
 
 namespace {
 
@@ -133,26 +134,23 @@ TEST(mega, weights_of_its_own) {
     expect_near(l.run(true, relu_squared{}), l.defined(true, always, false, squared));
 }
 
-/// Pieces of any lengths, single tokens among them, are the whole pass; a copy of the state is a snapshot.
+/// Pieces of any lengths are the whole pass; a copy of the state is a snapshot.
 template <class Mask, class... P>
 void expect_streams(index_t chunk_tokens, const Mask& mask, const P&... policies) {
     const layer l;
-    const auto want = l.run(false, mask, policies...);
-    for (index_t length : {1, 3, 7, 8, 23}) {
-        tensor<float> y(l.x.shape());
-        mega_state<float> s(B, C, S, Z, H, chunk_tokens);
-        for (index_t n = 0; n < N; n += length) {
-            const range piece{n, std::min(N, n + length)};
-            const auto at = [&](const auto& v) { return slice(v, 1, piece); };
-            auto snapshot = s;
-            tensor<float> again(l.x.shape());
-            mega(snapshot, at(seq(l.x)), at(seq(l.res)), l.parameters(), at(seq(again)), policies...);
-            mega(s, at(seq(l.x)), at(seq(l.res)), l.parameters(), at(seq(y)), policies...);
-            EXPECT_EQ(y(1, 0, n, 3), again(1, 0, n, 3));
-        }
-        EXPECT_TRUE(test::all_near(y, want, 2e-6)) << chunk_tokens << " " << length;
-        EXPECT_EQ(s.kept(), chunk_tokens ? N % chunk_tokens : N);
-    }
+    const auto run = [&](auto& s, range piece, auto& y) {
+        const auto at = [&](const auto& v) { return slice(v, 1, piece); };
+        mega(s, at(seq(l.x)), at(seq(l.res)), l.parameters(), at(seq(y)), policies...);
+    };
+    test::pieces_are(
+        l.run(false, mask, policies...), 2e-6, [&] { return mega_state<float>(B, C, S, Z, H, chunk_tokens); }, run);
+    mega_state<float> s(B, C, S, Z, H, chunk_tokens);
+    tensor<float> y(l.x.shape()), again(y);
+    run(s, {0, 11}, y);
+    auto snapshot = s;
+    run(s, {11, N}, y), run(snapshot, {11, N}, again);
+    for (index_t n = 11; n < N; ++n) ASSERT_EQ(y(1, 0, n, 3), again(1, 0, n, 3));
+    EXPECT_EQ(s.kept(), chunk_tokens ? N % chunk_tokens : N);
 }
 TEST(mega, a_stream_is_the_whole_pass) {
     expect_streams(0, causal{});

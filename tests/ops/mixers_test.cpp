@@ -1,5 +1,6 @@
 // heed_test: LABELS sanitize
 // Reverse complements, scans over images and their orders, gated memory.
+#include <heed/core/threads.hpp>
 #include <heed/engine/attention.hpp>
 #include <heed/ops/gated_memory.hpp>
 #include <heed/ops/image_scans.hpp>
@@ -130,7 +131,8 @@ TEST(image_scans, orders_are_undone) {
     const auto order = nested_s_order(5, 7, 3);
     reordered(seq(x), order, seq(y));
     for (index_t t = 0; t < 35; ++t) EXPECT_EQ(y(1, 0, t, 2), x(1, 0, order[static_cast<std::size_t>(t)], 2));
-    restored(seq(std::as_const(y)), order, seq(z));
+    threads pool(2);
+    restored(seq(std::as_const(y)), order, seq(z), on(pool));
     EXPECT_TRUE(test::same_values(x, z));
     refuses<shape_error>([&] { reordered(seq(x), row_order(5, 6), seq(y)); },
                          "the order has 30 places, y has 35 tokens");
@@ -159,6 +161,13 @@ TEST(image_scans, sequence_shuffle_attention) {
                 EXPECT_NEAR(out(b, 0, n, c), want, 1e-5);
             }
         }
+    threads pool(2);
+    std::size_t bytes = 0;
+    tensor<float> again({B, 1, N, C});
+    sequence_shuffle_attention(y.v(), ws, matrix(bias), seq(again), scratch_size(pool, bytes));
+    arena enough(bytes);
+    sequence_shuffle_attention(y.v(), ws, matrix(bias), seq(again), on(pool, enough));
+    EXPECT_TRUE(test::same_values(again, out));
     const auto none = test::constant<float>({1, C, K, K}, 0);
     const view<const float, 3> zeros{none.v().data, {C, K, K}, {K * K, K, 1}};
     sequence_shuffle_attention(y.v(), zeros, matrix(test::constant<float>({1, 1, C, K}, 0)), seq(out));

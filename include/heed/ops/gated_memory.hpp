@@ -34,7 +34,8 @@ void gated_memory(const view<X, 3>& x, const view<M, 2>& memory, const view<W, 2
     each_operand(carried_state(policies...), [&](const auto& s) { check_apart(op, to, s); });
     each_operand(optional_operand<roles::bias>("the bias", policies...),
                  [&](const auto& b) { check_apart(op, to, b); });
-    using T = accumulator<std::remove_const_t<X>, std::remove_const_t<M>, std::remove_const_t<W>, O>;
+    using T = accumulator<std::remove_const_t<X>, std::remove_const_t<M>, std::remove_const_t<W>, O,
+                          std::remove_const_t<G1>, std::remove_const_t<G2>>;
     const auto run = [&, B = B, N = N, C = C](carver& from, const auto&... with) {
         const auto local = dense(from.take<T>(B * N * C), {B, N, C}), glob = dense(from.take<T>(B * N * C), {B, N, C});
         causal_conv<A>(x, taps, local, with...);
@@ -42,12 +43,11 @@ void gated_memory(const view<X, 3>& x, const view<M, 2>& memory, const view<W, 2
             memory.data, {B, 1, memory.shape[0], C}, {0, 0, memory.strides[0], memory.strides[1]}};
         attention<A>(one_head(x), slots, slots, one_head(glob), scale{1},
                      pick<roles::context>(calling_thread{}, with...));
-        if (from.counts()) return;
-        for (index_t b = 0; b < B; ++b)
-            for (index_t n = 0; n < N; ++n)
-                for (index_t c = 0; c < C; ++c)
-                    out(b, n, c) = static_cast<O>(sigmoid(static_cast<T>(g1(b, n, c))) * local(b, n, c) +
-                                                  sigmoid(static_cast<T>(g2(b, n, c))) * glob(b, n, c));
+        const auto gated = [](const auto& first, const auto& second, const auto& near, const auto& all) {
+            const auto [a, b] = sigmoids(first, second);
+            return fma(a, near, b * all);
+        };
+        map_rows<A, T>(pick<roles::context>(calling_thread{}, with...), out, gated, g1, g2, local, glob);
     };
     in_shared_scratch(op, run, policies...);
 }

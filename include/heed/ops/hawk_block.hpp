@@ -11,7 +11,6 @@
 #include "causal_conv.hpp"
 #include "products.hpp"
 #include "rg_lru.hpp"
-#include "row_norm.hpp"
 
 namespace heed::inline HEED_ABI {
 
@@ -98,16 +97,17 @@ void run_hawk(const view<X, 3>& x, const hawk_weights<W>& w, const view<Y, 3>& y
         const auto context = pick<roles::context>(calling_thread{}, with...);
         const auto multiply = [&](const auto& rows, const auto& matrix, const auto& bias, const auto& product) {
             multiply_rows<A>(rows, matrix, product, context);
-            if (!from.counts()) add_bias(product, bias);
+            add_bias<A>(context, product, bias);
         };
         multiply(x, w.in, w.in_bias, uz);
         causal_conv<A>(before, w.taps, u, conv_bias{w.conv_bias}, carry{inputs}, with...);
         multiply(u, w.recurrence_gate, w.recurrence_bias, r);
         multiply(u, w.input_gate, w.input_bias, i);
         rg_lru<A>(u, r, i, w.lambda, h, decay_power{w.c}, carry{states}, with...);
-        if (!from.counts()) gelu_gate<A>(one_head(h), one_head(z), one_head(h));
+        map_rows<A, T>(
+            context, h, [](const auto& p, const auto& gate) { return p * gelu_tanh(gate); }, h, z);
         multiply(h, w.out, w.out_bias, result);
-        if (!from.counts()) hand_over(result, y, adds);
+        hand_over<A>(context, result, y, adds);
     };
     std::apply([&](const auto&... rest) { in_shared_scratch(op, run, rest...); },
                leave_out<roles::writing>(policies...));

@@ -8,8 +8,7 @@
 
 #include "../engine/scan_operands.hpp"
 #include "../policy/scan_order.hpp"
-#include "../simd/convert.hpp"
-#include "../simd/gates.hpp"
+#include "row_maps.hpp"
 
 namespace heed::inline HEED_ABI {
 namespace detail {
@@ -23,36 +22,41 @@ void check_order(const char* op, const operand<const X, 3>& x, const operand<Y, 
     for (index_t place : order)
         require_argument(place >= 0 && place < y.v.shape[1], op, "place ", place, " of ", y.v.shape[1]);
 }
-template <class X, class Y, class From, class To>
-void move_rows(const view<X, 3>& x, const view<Y, 3>& y, const From& from, const To& to) {
-    for (index_t b = 0; b < y.shape[0]; ++b)
-        for (index_t t = 0; t < y.shape[1]; ++t)
-            for (index_t c = 0; c < y.shape[2]; ++c) y(b, to(t), c) = static_cast<Y>(x(b, from(t), c));
+/// Token from(t) of x becomes token to(t) of y.
+template <class A, class X, class Y, class From, class To, class... P>
+void move_tokens(const view<X, 3>& x, const view<Y, 3>& y, const From& from, const To& to, const P&... policies) {
+    static_assert((has_role<P, roles::context> && ...), "heed: an argument is not a policy of an order");
+    using T = accumulator<std::remove_const_t<X>, Y>;
+    each_token(pick<roles::context>(calling_thread{}, policies...), y.shape[0], y.shape[1], y.shape[2],
+               [&](index_t b, index_t t) {
+                   map_row<A, T>(row_of(y, b, to(t)), [](const auto& p) { return p; }, row_of(x, b, from(t)));
+               });
 }
 }  // namespace detail
 
-/// y[t] = x[order[t]]: x, y (B, N, C).
-template <class X, class Y>
-void reordered(const view<X, 3>& x, const scan_order& order, const view<Y, 3>& y) {
+/// y[t] = x[order[t]]: x, y (B, N, C). Policies: on{pool}.
+template <class A = default_arch, class X, class Y, class... P>
+void reordered(const view<X, 3>& x, const scan_order& order, const view<Y, 3>& y, const P&... policies) {
     detail::check_order("reordered", detail::reads("x", x), detail::writes("y", y), order);
-    detail::move_rows(
-        x, y, [&](index_t t) { return order[static_cast<std::size_t>(t)]; }, [](index_t t) { return t; });
+    detail::move_tokens<A>(
+        x, y, [&](index_t t) { return order[static_cast<std::size_t>(t)]; }, [](index_t t) { return t; }, policies...);
 }
-/// y[order[t]] = x[t]: undoes reordered.
-template <class X, class Y>
-void restored(const view<X, 3>& x, const scan_order& order, const view<Y, 3>& y) {
+/// y[order[t]] = x[t]: undoes reordered. Policies: on{pool}.
+template <class A = default_arch, class X, class Y, class... P>
+void restored(const view<X, 3>& x, const scan_order& order, const view<Y, 3>& y, const P&... policies) {
     detail::check_order("restored", detail::reads("x", x), detail::writes("y", y), order);
-    detail::move_rows(
-        x, y, [](index_t t) { return t; }, [&](index_t t) { return order[static_cast<std::size_t>(t)]; });
+    detail::move_tokens<A>(
+        x, y, [](index_t t) { return t; }, [&](index_t t) { return order[static_cast<std::size_t>(t)]; }, policies...);
 }
 
-/// y (K, B, N, C), K orders' outputs brought back to the image; W (C, K, K), b (C, K); out (B, N, C). Memory beside: K
-/// C weights.
-template <class Y, class W, class Bias, class O>
+/// y (K, B, N, C), K orders' outputs brought back to the image; W (C, K, K), b (C, K); out (B, N, C). Policies: on{pool,
+/// arena}, the arena for 2 K numbers a batch entry and channel. Throws shape_error before out is touched.
+template <class A = default_arch, class Y, class W, class Bias, class O, class... P>
 void sequence_shuffle_attention(const view<Y, 4>& y, const view<W, 3>& w, const view<Bias, 2>& bias,
-                                const view<O, 3>& out) {
+                                const view<O, 3>& out, const P&... policies) {
     using namespace detail;
     static constexpr const char* op = "sequence_shuffle_attention";
+    static_assert((has_role<P, roles::context> && ...), "heed: an argument is not a policy of this operator");
     const auto to = writes("out", out);
     const auto [B, N, C] = out.shape;
     const index_t K = y.shape[0];
@@ -60,28 +64,45 @@ void sequence_shuffle_attention(const view<Y, 4>& y, const view<W, 3>& w, const 
     check_shape(op, reads("y", y), {K, B, N, C}, "out");
     check_shape(op, reads("W", w), {C, K, K}, "y");
     check_shape(op, reads("b", bias), {C, K}, "y");
-    check_apart(op, to, reads("y", y));
+    check_apart_from_all(op, std::tuple(reads("y", y), reads("W", w), reads("b", bias)), std::tuple(to));
     using T = accumulator<std::remove_const_t<Y>, std::remove_const_t<W>, std::remove_const_t<Bias>, O>;
-    std::vector<T> mean(static_cast<std::size_t>(K * C)), share(mean.size());
-    const auto at = [C = C](index_t k, index_t c) { return static_cast<std::size_t>(k * C + c); };
-    for (index_t b = 0; b < B; ++b) {
-        std::fill(mean.begin(), mean.end(), T(0));
-        for (index_t k = 0; k < K; ++k)
-            for (index_t n = 0; n < N; ++n)
-                for (index_t c = 0; c < C; ++c) mean[at(k, c)] += static_cast<T>(y(k, b, n, c));
-        for (index_t k = 0; k < K; ++k)
-            for (index_t c = 0; c < C; ++c) {
-                T sum = static_cast<T>(bias(c, k));
-                for (index_t j = 0; j < K; ++j) sum += static_cast<T>(w(c, k, j)) * mean[at(j, c)] / static_cast<T>(N);
-                share[at(k, c)] = sigmoid(sum);
+    const auto image = [&](index_t k) {
+        return view<Y, 3>{y.data + k * y.strides[0], out.shape, {y.strides[1], y.strides[2], y.strides[3]}};
+    };
+    const auto add = [](const auto& sum, const auto& p) { return sum + p; };
+    const auto run = [&, B = B, N = N, C = C](carver& from, const auto& with) {
+        const auto means = dense(from.take<T>(K * B * C), {K, B, C}), shares = dense(from.take<T>(B * K * C), {B, K, C});
+        if (from.counts()) return;
+        for_tasks(*with.pool, K * B, [&](index_t task, index_t) {
+            const auto mean = row_of(means, task / B, task % B);
+            std::fill_n(mean.data, C, T(0));
+            for (index_t n = 0; n < N; ++n) map_row<A, T>(mean, add, mean, row_of(image(task / B), task % B, n));
+        });
+        for (index_t b = 0; b < B; ++b)
+            for (index_t k = 0; k < K; ++k)
+                for (index_t c = 0; c < C; ++c) {
+                    T sum = static_cast<T>(bias(c, k));
+                    for (index_t j = 0; j < K; ++j)
+                        sum += static_cast<T>(w(c, k, j)) * means(j, b, c) / static_cast<T>(N);
+                    shares(b, k, c) = sigmoid(sum);
+                }
+        each_token(with, B, N, K * C, [&](index_t b, index_t n) {
+            constexpr index_t piece = 128;
+            T sums[piece];
+            for (index_t c = 0; c < C; c += piece) {
+                const range some{c, std::min(C, c + piece)};
+                const view<T, 1> sum{sums, {some.size()}, {1}};
+                std::fill_n(sums, some.size(), T(0));
+                for (index_t k = 0; k < K; ++k)
+                    map_row<A, T>(
+                        sum, [](const auto& all, const auto& a, const auto& p) { return fma(a, p, all); }, sum,
+                        slice(row_of(shares, b, k), 0, some), slice(row_of(image(k), b, n), 0, some));
+                map_row<A, T>(
+                    slice(row_of(out, b, n), 0, some), [](const auto& p) { return p; }, sum);
             }
-        for (index_t n = 0; n < N; ++n)
-            for (index_t c = 0; c < C; ++c) {
-                T sum = 0;
-                for (index_t k = 0; k < K; ++k) sum += share[at(k, c)] * static_cast<T>(y(k, b, n, c));
-                out(b, n, c) = static_cast<O>(sum);
-            }
-    }
+        });
+    };
+    in_shared_scratch(op, run, pick<roles::context>(calling_thread{}, policies...));
 }
 
 }  // namespace heed::inline HEED_ABI

@@ -96,14 +96,14 @@ void run_mamba2_block(const view<X, 3>& x, const mamba2_weights<W>& w, const vie
                   view<T, 3>{steps.data, {B, H, N}, {steps.strides[0], steps.strides[2], steps.strides[1]}}, w.decay,
                   channel_heads(xbc, E, G, S), channel_heads(xbc, E + G * S, G, S), channel_heads(h, 0, H, P),
                   mamba2_options<W>{w.step_bias, w.skip, true}, with, memories...);
-        if (!from.counts()) {
-            silu_gate<A>(one_head(h), one_head(slice(projected, 2, {0, E})), one_head(h));
-            rms_norm<A>(one_head(h), one_head(h), norm);
-        }
+        map_rows<A, T>(
+            with, h, [](const auto& p, const auto& gate) { return p * silu(gate); }, h, slice(projected, 2, {0, E}));
+        each_token(with, B, N, E, [&](index_t b, index_t n) {
+            const auto row = one_head(slice(slice(h, 0, {b, b + 1}), 1, {n, n + 1}));
+            rms_norm<A>(row, row, norm);
+        });
         multiply_rows<A>(h, w.out, result, with);
-        if (from.counts()) return;
-        for (index_t b = 0; b < B; ++b)
-            for (index_t n = 0; n < N; ++n) narrow_row<A>(&result(b, n, 0), width, &y(b, n, 0), y.strides[2]);
+        hand_over<A>(with, result, y, false);
     };
     in_shared_scratch(op, run, context);
 }

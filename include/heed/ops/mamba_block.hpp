@@ -85,7 +85,7 @@ void run_mamba(const view<X, 3>& x, const mamba_weights<W>& w, const view<Y, 3>&
         selective_scan<A>(u, delta, w.decay, part(mixed, R, S), part(mixed, R + S, S), h, softplus_step{},
                           step_bias{w.step_bias}, skip{w.skip}, gate{part(uz, E, E)}, carry{states}, with...);
         multiply_rows<A>(h, w.out, result, context);
-        if (!from.counts()) hand_over(result, y, adds);
+        hand_over<A>(context, result, y, adds);
     };
     std::apply([&](const auto&... rest) { in_shared_scratch(op, run, rest...); },
                leave_out<roles::writing>(policies...));

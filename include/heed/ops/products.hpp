@@ -9,6 +9,7 @@
 #include "../engine/scratch.hpp"
 #include "../simd/convert.hpp"
 #include "../simd/micro.hpp"
+#include "row_maps.hpp"
 
 namespace heed::inline HEED_ABI::detail {
 
@@ -106,22 +107,6 @@ void multiply_rows(const view<X, 3>& x, const view<W, 3>& w, const view<T, 3>& y
         multiply_rows<A>(slice(x, 2, {k * I, (k + 1) * I}),
                          view<W, 2>{w.data + k * w.strides[0], {I, O}, {w.strides[1], w.strides[2]}},
                          slice(y, 2, {k * O, (k + 1) * O}), with);
-}
-
-/// Adds a bias (O) to rows, unless it has no data.
-template <class T, class W>
-void add_bias(const view<T, 3>& y, const view<W, 1>& bias) {
-    for (index_t b = 0; bias.data && b < y.shape[0]; ++b)
-        for (index_t n = 0; n < y.shape[1]; ++n)
-            for (index_t c = 0; c < y.shape[2]; ++c) y(b, n, c) += static_cast<T>(bias(c));
-}
-/// Rows of a layer to where they are asked for: y = x, or y + x.
-template <class T, class Y>
-void hand_over(const view<T, 3>& x, const view<Y, 3>& y, bool adds) {
-    for (index_t b = 0; b < y.shape[0]; ++b)
-        for (index_t n = 0; n < y.shape[1]; ++n)
-            for (index_t c = 0; c < y.shape[2]; ++c)
-                y(b, n, c) = static_cast<Y>(adds ? static_cast<T>(y(b, n, c)) + x(b, n, c) : x(b, n, c));
 }
 
 }  // namespace heed::inline HEED_ABI::detail

@@ -14,7 +14,6 @@
 #include "../policy/weight.hpp"
 #include "ema.hpp"
 #include "products.hpp"
-#include "row_maps.hpp"
 
 namespace heed::inline HEED_ABI {
 
