@@ -48,18 +48,24 @@ double bytes_moved(const scan_shape& s) {
     return static_cast<double>((4 * s.N * s.C + 2 * s.N * s.S) * static_cast<index_t>(sizeof(S)));
 }
 
-template <class S>
-prepared heed(const scan_shape& s) {
+template <class S, class... P>
+prepared heed_in_form(const scan_shape& s, const P&... form) {
     const auto x = operands_of<S>(s);
     const auto y = std::make_shared<sequence_of<S>>(s.N, s.C);
     const auto pool = std::make_shared<threads>(s.threads);
     const auto run = [=] {
         const auto& k = std::as_const(*x);
         selective_scan(k.u.v(), k.delta.v(), k.decay.rows(), k.in.v(), k.out.v(), y->v(), softplus_step{},
-                       step_bias{k.bias.row()}, skip{k.skip.row()}, gate{k.gate.v()}, on{*pool});
+                       step_bias{k.bias.row()}, skip{k.skip.row()}, gate{k.gate.v()}, on{*pool}, form...);
     };
     return judged(*y, x->exact, run, 6 * amount(s), bytes_moved<S>(s));
 }
+template <class S>
+prepared heed(const scan_shape& s) {
+    return heed_in_form<S>(s);
+}
+/// A segment for each of the crew, as one narrow sequence wants it.
+prepared segments(const scan_shape& s) { return heed_in_form<float>(s, chunked{ceil_div(s.N, s.threads)}); }
 
 prepared naive(const scan_shape& s) {
     const auto x = operands_of<float>(s);
@@ -105,6 +111,7 @@ prepared exponentials(const scan_shape& s) {
 std::vector<scanner> selective_scanners() {
     return {{"selective", "f32", "heed", heed<float>},
             {"selective", "bf16", "heed", heed<bf16>},
+            {"selective.segments", "f32", "heed", segments},
             {"selective", "f32", "naive", naive},
             {"exponentials", "f32", "heed", exponentials}};
 }
