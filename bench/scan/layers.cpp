@@ -1,6 +1,6 @@
-// Layers and mixers made of several calls, by length: what a moving average, a codebook or a bank of slots spares of causal
-// attention (Mega in chunks of 128 and whole, SeqBoat by its share of active tokens, LongVQ, GAM), and what the order of an
-// image costs. Judged by the same layer in double, which the tests compare with its definition.
+// Layers and mixers made of several calls, by length: what a moving average, a codebook or a bank of slots spares of
+// causal attention (Mega in chunks of 128 and whole, SeqBoat by its share of active tokens, LongVQ, GAM), and what the
+// order of an image costs. Judged by the same layer in double, which the tests compare with its definition.
 #include "scanner.hpp"
 
 namespace bench {
@@ -29,9 +29,7 @@ struct drawing {
         x.all.emplace_back(inputs, outputs, x.all.size(), -spread, spread);
         return *this;
     }
-    drawing& average(index_t C, index_t S) {
-        return tokens(C, S).tokens(C, S).tokens(C, S).tokens(C, S);
-    }
+    drawing& average(index_t C, index_t S) { return tokens(C, S).tokens(C, S).tokens(C, S).tokens(C, S); }
 };
 template <class S>
 ema_parameters<S> average_of(const operands<S>& x, std::size_t first) {
@@ -59,8 +57,9 @@ struct mega_op {
     }
     template <class S>
     static void run(const operands<S>& x, const scan_shape&, const view<S, 3>& y, const auto& context) {
-        const mega_parameters<S> with{average_of(x, 2), x[6].row(),  x[7].rows(), x[8].row(),   x[9].rows(), x[10].row(),
-                                      x[11].row(),      x[12].row(), x[13].row(), x[14].row(),  x[15].rows(), x[16].row()};
+        const mega_parameters<S> with{average_of(x, 2), x[6].row(),  x[7].rows(),  x[8].row(),
+                                      x[9].rows(),      x[10].row(), x[11].row(),  x[12].row(),
+                                      x[13].row(),      x[14].row(), x[15].rows(), x[16].row()};
         if constexpr (Chunk > 0)
             mega(x[0].v(), x[1].v(), with, y, causal{} & chunk{Chunk}, context);
         else
@@ -198,8 +197,9 @@ prepared by_heed(const scan_shape& s) {
     const auto pool = std::make_shared<threads>(s.threads);
     double bytes = 0;
     for (const auto& each : k->x.all) bytes += static_cast<double>(each.bytes().size());
-    return judged(*y, k->exact, [=] { Op::run(k->x, s, y->v(), on{*pool}); }, Op::flops(s) * static_cast<double>(s.N),
-                  bytes + static_cast<double>(y->bytes().size()));
+    return judged(
+        *y, k->exact, [=] { Op::run(k->x, s, y->v(), on{*pool}); }, Op::flops(s) * static_cast<double>(s.N),
+        bytes + static_cast<double>(y->bytes().size()));
 }
 template <class Op>
 void add(std::vector<measurement>& rows, const scan_shape& s) {

@@ -1,8 +1,8 @@
-// libFuzzer: scans and convolutions over shapes, strides, directions, packed sequences, segments and pieces, against their
-// definitions.
+// libFuzzer: scans and convolutions over shapes, strides, directions, packed sequences, segments and pieces, against
+// their definitions.
 //
-// Data come from seeds, so the bytes are all structure. Scratch ends where its allocation does, for ASan to see a step too
-// far. Bad shapes must be refused by heed's exceptions, with the output untouched.
+// Data come from seeds, so the bytes are all structure. Scratch ends where its allocation does, for ASan to see a step
+// too far. Bad shapes must be refused by heed's exceptions, with the output untouched.
 #include <cstdio>
 #include <cstdlib>
 #include <heed/engine/convolution.hpp>

@@ -234,6 +234,15 @@ TEST(seqboat, a_stream_is_the_whole_pass) {
                          "the state has keys and values of widths 4 and 6, the layer of 4 and 5");
 }
 
+TEST(seqboat, packed_sequences_are_apart) {
+    const boat l;
+    for (bool both : {false, true})
+        test::packed_are_apart(N, C, [&](range piece, auto& y, const auto&... packs) {
+            const auto at = [&](const auto& v) { return slice(slice(v, 0, {0, 1}), 1, piece); };
+            seqboat(at(seq(l.x)), at(seq(l.res)), l.parameters(both), active_window{3, !both}, at(seq(y)), packs...);
+        });
+}
+
 /// No token active: silu(r + residual), and attention is not asked.
 TEST(seqboat, nothing_active) {
     boat l;

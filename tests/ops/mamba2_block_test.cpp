@@ -1,6 +1,7 @@
 // The Mamba-2 block against its definition, at once, in pieces and token by token.
 #include <heed/core/threads.hpp>
 #include <heed/ops/mamba2_block.hpp>
+#include <heed/ops/reverse_complement.hpp>
 #include <heed/ref/causal_conv.hpp>
 #include <heed/ref/mamba2.hpp>
 
@@ -104,9 +105,27 @@ TEST(mamba2_block, pieces_and_steps_are_one_shot) {
         [&](auto& s, range piece, auto& y) {
             mamba2_block(s, slice(seq(x), 1, piece), f.weights(), slice(seq(y), 1, piece));
         });
+    test::packed_are_apart(N, 6, [&](range piece, auto& y, const auto&... policies) {
+        const auto row = slice(slice(seq(x), 0, {0, 1}), 1, piece);
+        mamba2_block(row, f.weights(), slice(seq(y), 1, piece), policies...);
+    });
     auto in_place = x;
     mamba2_block(seq(in_place), f.weights(), seq(in_place));
     EXPECT_TRUE(test::same_values(in_place, whole));
+}
+
+/// reversed{} is flip, block, flip, and adding{} adds.
+TEST(mamba2_block, both_ways) {
+    const block f;
+    const auto x = test::normal<float>({2, 1, 33, D}, 20);
+    tensor<float> ahead(x.shape()), back(x.shape()), both(x.shape());
+    mamba2_block(seq(x), f.weights(), seq(ahead));
+    mamba2_block(flip(seq(x), 1), f.weights(), flip(seq(back), 1));
+    mamba2_block(seq(x), f.weights(), seq(both));
+    mamba2_block(seq(x), f.weights(), seq(both), reversed{}, adding{});
+    both.each([&](index_t b, index_t h, index_t n, index_t c) {
+        ASSERT_NEAR(both(b, h, n, c), ahead(b, h, n, c) + back(b, h, n, c), 5e-6);
+    });
 }
 
 TEST(mamba2_block, scratch_and_refusals) {

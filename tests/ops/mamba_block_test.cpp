@@ -105,6 +105,10 @@ TEST(mamba_block, pieces_and_steps_are_one_shot) {
         [&](auto& s, range piece, auto& y) {
             mamba_block(s, slice(seq(x), 1, piece), f.weights(), slice(seq(y), 1, piece));
         });
+    test::packed_are_apart(N, 6, [&](range piece, auto& y, const auto&... policies) {
+        const auto row = slice(slice(seq(x), 0, {0, 1}), 1, piece);
+        mamba_block(row, f.weights(), slice(seq(y), 1, piece), policies...);
+    });
     auto in_place = x;
     mamba_block(seq(in_place), f.weights(), seq(in_place));
     EXPECT_TRUE(test::same_values(in_place, whole));

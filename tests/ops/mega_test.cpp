@@ -168,6 +168,20 @@ TEST(mega, a_stream_is_the_whole_pass) {
     EXPECT_EQ(s.kept(), 0);
 }
 
+TEST(mega, packed_sequences_are_apart) {
+    const layer l;
+    for (bool both : {false, true}) {
+        const auto run = [&](const auto&... more) {
+            return [&, more...](range piece, auto& y, const auto&... packs) {
+                const auto at = [&](const auto& v) { return slice(slice(v, 0, {0, 1}), 1, piece); };
+                mega(at(seq(l.x)), at(seq(l.res)), l.parameters(both), at(seq(y)), more..., packs...);
+            };
+        };
+        test::packed_are_apart(N, C, run(chunk{4} & causal{}));
+        test::packed_are_apart(N, C, run(laplace{}));
+    }
+}
+
 TEST(mega, chunks_are_a_mask_and_one_chunk_is_all) {
     const layer l;
     const auto inside = [](index_t i, index_t j) { return i / 8 == j / 8 && j <= i; };

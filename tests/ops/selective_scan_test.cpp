@@ -187,8 +187,11 @@ TEST(selective_scan, segments_have_the_laws_of_a_scan) {
     const std::vector<index_t> offsets{0, 0, 9, 10, 50};
     system_of<float> packs(1, 50, 21, 5), last(1, 40, 21, 5);
     packs.state = test::normal<float>({4, 1, 21, 5}, 9);
-    for (auto [to, from] : {std::pair{&last.u, &packs.u}, {&last.delta, &packs.delta}, {&last.in, &packs.in},
-                            {&last.out, &packs.out}, {&last.gate, &packs.gate}})
+    for (auto [to, from] : {std::pair{&last.u, &packs.u},
+                            {&last.delta, &packs.delta},
+                            {&last.in, &packs.in},
+                            {&last.out, &packs.out},
+                            {&last.gate, &packs.gate}})
         *to = test::copied(slice(from->v(), 2, {10, 50}));
     last.state = test::copied(slice(packs.state.v(), 0, {3, 4}));
     const auto all = run_all(packs, packed{offsets}, chunked{8}), alone = run_all(last, chunked{8});

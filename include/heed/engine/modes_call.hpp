@@ -1,7 +1,7 @@
 // The loops of a linear time-invariant diagonal state space: S states a channel, real or complex, that never change
 // pace.
 //
-//   h_n = a_n h_n + b_n u;  y = sum_n Re(c_n h_n) + d u, silu of it if asked; `late` reads h_n before the token moves it
+//   h_n = a_n h_n + b_n u;  y = sum_n Re(c_n h_n) + d u, silu of it if asked; `late` reads h_n before the token
 //   for each task (sequence, block of channels), tile of tokens, pack of channels, K states in registers, token
 // Constants are made from parameters once a block: Prepare maps packs of parameters to packs of a, b, c. Segments of n
 // tokens: the states each leaves when it starts from none; h before the next is a^n h + those; then as above.
@@ -205,6 +205,7 @@ struct modes_call {
         finish_stores();
         if (at.last && state.data) store_rows<A>(carried(at), m.states, at.block.width);
     }
+
 private:
     /// The carried state of a place, (parts S, channels).
     view<State, 2> carried(const place& at) const {
@@ -316,18 +317,10 @@ void run_modes_over(const char* op, const Prepare& prepare, const U& u, const Pa
     const auto carried = view_or_none<T, 3>(state);
     const modes_call<A, T, Complex, Prepare, typename U::element, decltype(views_of(parameters)), typename Y::element,
                      typename decltype(d)::value_type, typename decltype(carried)::value_type>
-        call{prepare,
-             u.v,
-             views_of(parameters),
-             to,
-             d,
-             carried,
-             order,
-             S,
-             segment,
-             late,
-             curved,
-             (... || std::is_same_v<P, adding>)};
+        call{prepare, u.v,    views_of(parameters),
+             to,      d,      carried,
+             order,   S,      segment,
+             late,    curved, (... || std::is_same_v<P, adding>)};
     in_scratch(
         op, [&](auto& pool) { return call.scratch_bytes(pool); },
         [&](auto& pool, std::byte* memory) { call.run(pool, memory); }, policies...);

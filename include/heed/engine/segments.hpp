@@ -1,7 +1,7 @@
 // Sequences cut into segments that run at once, for those too few and narrow to share out by channels.
 //
 //   multiply(segment)        what it does to any state before it; the last of a sequence is left out
-//   join(of, parts)          of one sequence and block of channels: of(0), ..., of(parts - 1) in order, the states before
+//   join(of, parts)          of one sequence and block of channels, of(0), ..., of(parts - 1): the states before each
 //   write(segment)           the scan of each, from the state before it
 // Cost: all but one segment are met twice. A sequence that is not cut is one segment, and only written.
 #pragma once
@@ -77,9 +77,9 @@ index_t segment_tokens(const char* op, const P&... policies) {
     return 0;
 }
 
-/// A call made of segments in blocks of channels has cut(pool), the blocks; segment, tokens; cuts(blocks), the segments;
-/// joint_rows(), numbers of T that a channel hands from one segment to the next; space(carver, width), what a worker works
-/// in, and its size; place_of(at, blocks, joint), a segment as multiply, join and write take it, with a space.
+/// A call made of segments in blocks of channels has cut(pool), the blocks; `segment`, tokens; cuts(blocks), the
+/// segments; joint_rows(), how many numbers of T a channel hands from one segment to the next; space(carver, width), what
+/// a worker works in, and its size; place_of(at, blocks, joint), a segment as multiply, join and write take it.
 template <class T, class Call, class E>
 std::size_t scratch_of_segments(const Call& call, E& pool) {
     const channel_cut blocks = call.cut(pool);

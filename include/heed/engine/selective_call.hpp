@@ -142,8 +142,8 @@ struct selective_call {
     struct place : segment_place {
         index_t group;
         channel_block block;
-        T* joint;  // (S + 1, width): what it leaves when it starts from no states, the sum of its steps; then the states
-                   // before it
+        T* joint;  // (S + 1, width): the states it leaves if there are none before it, the sum of its steps; then the
+                   // states before it
     };
     segments cuts(const channel_cut& blocks) const { return {order, segment, groups() * blocks.count()}; }
     index_t joint_rows() const { return S() + 1; }

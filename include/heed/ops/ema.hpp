@@ -39,7 +39,8 @@ struct ema_constants {
 }  // namespace detail
 
 /// Policies: residual{omega}, silu_output{}, carry{state} with (sequences, C, S), packed{offsets}, reversed{},
-/// adding{}, chunked{tokens}, on{pool, arena}. Both ways: once forward, once with parameters of its own and reversed{}, adding{}.
+/// adding{}, chunked{tokens}, on{pool, arena}. Both ways: once forward, once with parameters of its own and
+/// reversed{}, adding{}.
 template <class A = default_arch, class X, class T, class Y, class... P>
 void ema(const X& x, const ema_parameters<T>& with, Y&& y, const P&... policies) {
     using namespace detail;

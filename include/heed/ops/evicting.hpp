@@ -52,8 +52,8 @@ public:
         if constexpr (mass_rule<Rule>) {
             const extents<3> of_heads{cache_.batch(), as_view(q).shape[1], most_keys()};
             const auto mass = resized(mass_, of_heads);
-            const auto weights = heads_.size() > 0 ? heads_(0, 0).rule.row_weights(N)
-                                                   : std::vector<double>(static_cast<std::size_t>(N));
+            const auto weights =
+                heads_.size() > 0 ? heads_(0, 0).rule.row_weights(N) : std::vector<double>(static_cast<std::size_t>(N));
             attention<A>(q, cache_, o, policies..., weighted_mass{mass, weights});
             appended.armed = false;
             group_mass(mass, resized(sums_, {of_heads[0], cache_.heads(), of_heads[2]}), how_);

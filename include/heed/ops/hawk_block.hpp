@@ -83,7 +83,7 @@ template <class A, class X, class W, class Y, class T, class... Policies>
 void run_hawk(const view<X, 3>& x, const hawk_weights<W>& w, const view<Y, 3>& y, const view<T, 3>& inputs,
               const view<T, 2>& states, const Policies&... policies) {
     static constexpr const char* op = "hawk_block";
-    static_assert((has_one_of<Policies, roles::order, roles::writing, roles::context> && ...),
+    static_assert((has_one_of<Policies, roles::order, roles::packed, roles::writing, roles::context> && ...),
                   "heed: an argument is not a policy of hawk_block");
     constexpr bool adds = (... || std::is_same_v<Policies, adding>);
     check_hawk(op, x, w, y, inputs, states);
@@ -104,8 +104,7 @@ void run_hawk(const view<X, 3>& x, const hawk_weights<W>& w, const view<Y, 3>& y
         multiply(u, w.recurrence_gate, w.recurrence_bias, r);
         multiply(u, w.input_gate, w.input_bias, i);
         rg_lru<A>(u, r, i, w.lambda, h, decay_power{w.c}, carry{states}, with...);
-        map_rows<A, T>(
-            context, h, [](const auto& p, const auto& gate) { return p * gelu_tanh(gate); }, h, z);
+        map_rows<A, T>(context, h, gelu_gated, h, z);
         multiply(h, w.out, w.out_bias, result);
         hand_over<A>(context, result, y, adds);
     };
@@ -115,8 +114,8 @@ void run_hawk(const view<X, 3>& x, const hawk_weights<W>& w, const view<Y, 3>& y
 
 }  // namespace detail
 
-/// y = the block over x (B, N, D); y may be x itself. Policies: reversed{}, adding{}, on{pool, arena}. Throws
-/// shape_error or argument_error before y is touched.
+/// y = the block over x (B, N, D); y may be x itself. Policies: reversed{}, packed{offsets}, adding{}, on{pool, arena}.
+/// Throws shape_error or argument_error before y is touched.
 template <class A = default_arch, class X, class W, class Y, class... P>
 void hawk_block(const view<X, 3>& x, const hawk_weights<W>& w, const view<Y, 3>& y, const P&... policies) {
     using T = accumulator<std::remove_const_t<X>, W, Y>;

@@ -28,9 +28,7 @@ void move_tokens(const view<X, 3>& x, const view<Y, 3>& y, const From& from, con
     static_assert((has_role<P, roles::context> && ...), "heed: an argument is not a policy of an order");
     using T = accumulator<std::remove_const_t<X>, Y>;
     each_token(pick<roles::context>(calling_thread{}, policies...), y.shape[0], y.shape[1], y.shape[2],
-               [&](index_t b, index_t t) {
-                   map_row<A, T>(row_of(y, b, to(t)), [](const auto& p) { return p; }, row_of(x, b, from(t)));
-               });
+               [&](index_t b, index_t t) { map_row<A, T>(row_of(y, b, to(t)), as_it_is, row_of(x, b, from(t))); });
 }
 }  // namespace detail
 
@@ -49,8 +47,8 @@ void restored(const view<X, 3>& x, const scan_order& order, const view<Y, 3>& y,
         x, y, [](index_t t) { return t; }, [&](index_t t) { return order[static_cast<std::size_t>(t)]; }, policies...);
 }
 
-/// y (K, B, N, C), K orders' outputs brought back to the image; W (C, K, K), b (C, K); out (B, N, C). Policies: on{pool,
-/// arena}, the arena for 2 K numbers a batch entry and channel. Throws shape_error before out is touched.
+/// y (K, B, N, C), K orders' outputs brought back to the image; W (C, K, K), b (C, K); out (B, N, C). Policies:
+/// on{pool, arena}, the arena for 2 K numbers a batch entry and channel. Throws shape_error before out is touched.
 template <class A = default_arch, class Y, class W, class Bias, class O, class... P>
 void sequence_shuffle_attention(const view<Y, 4>& y, const view<W, 3>& w, const view<Bias, 2>& bias,
                                 const view<O, 3>& out, const P&... policies) {
@@ -69,14 +67,14 @@ void sequence_shuffle_attention(const view<Y, 4>& y, const view<W, 3>& w, const 
     const auto image = [&](index_t k) {
         return view<Y, 3>{y.data + k * y.strides[0], out.shape, {y.strides[1], y.strides[2], y.strides[3]}};
     };
-    const auto add = [](const auto& sum, const auto& p) { return sum + p; };
     const auto run = [&, B = B, N = N, C = C](carver& from, const auto& with) {
-        const auto means = dense(from.take<T>(K * B * C), {K, B, C}), shares = dense(from.take<T>(B * K * C), {B, K, C});
+        const auto means = dense(from.take<T>(K * B * C), {K, B, C});
+        const auto shares = dense(from.take<T>(B * K * C), {B, K, C});
         if (from.counts()) return;
         for_tasks(*with.pool, K * B, [&](index_t task, index_t) {
             const auto mean = row_of(means, task / B, task % B);
             std::fill_n(mean.data, C, T(0));
-            for (index_t n = 0; n < N; ++n) map_row<A, T>(mean, add, mean, row_of(image(task / B), task % B, n));
+            for (index_t n = 0; n < N; ++n) map_row<A, T>(mean, sum_of, mean, row_of(image(task / B), task % B, n));
         });
         for (index_t b = 0; b < B; ++b)
             for (index_t k = 0; k < K; ++k)
@@ -94,11 +92,9 @@ void sequence_shuffle_attention(const view<Y, 4>& y, const view<W, 3>& w, const 
                 const view<T, 1> sum{sums, {some.size()}, {1}};
                 std::fill_n(sums, some.size(), T(0));
                 for (index_t k = 0; k < K; ++k)
-                    map_row<A, T>(
-                        sum, [](const auto& all, const auto& a, const auto& p) { return fma(a, p, all); }, sum,
-                        slice(row_of(shares, b, k), 0, some), slice(row_of(image(k), b, n), 0, some));
-                map_row<A, T>(
-                    slice(row_of(out, b, n), 0, some), [](const auto& p) { return p; }, sum);
+                    map_row<A, T>(sum, times_plus, slice(row_of(shares, b, k), 0, some),
+                                  slice(row_of(image(k), b, n), 0, some), sum);
+                map_row<A, T>(slice(row_of(out, b, n), 0, some), as_it_is, sum);
             }
         });
     };

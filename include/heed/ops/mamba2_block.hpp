@@ -66,11 +66,14 @@ view<T, 4> channel_heads(const view<T, 3>& x, index_t first, index_t H, index_t 
     return {some.data, {x.shape[0], H, x.shape[1], D}, {x.strides[0], D * x.strides[2], x.strides[1], x.strides[2]}};
 }
 
-/// The block with memories...: one state<T>, or none.
-template <class A, class X, class W, class Y, class T, class Context, class... Memories>
+/// The block with memories: a tuple of one state<T>&, or of none.
+template <class A, class X, class W, class Y, class T, class Memories, class... Policies>
 void run_mamba2_block(const view<X, 3>& x, const mamba2_weights<W>& w, const view<Y, 3>& y, const view<T, 3>& inputs,
-                      const Context& context, Memories&... memories) {
+                      const Memories& memories, const Policies&... policies) {
     static constexpr const char* op = "mamba2_block";
+    static_assert((has_one_of<Policies, roles::order, roles::packed, roles::writing, roles::context> && ...),
+                  "heed: an argument is not a policy of mamba2_block");
+    constexpr bool adds = (... || std::is_same_v<Policies, adding>);
     const auto [B, N, D] = x.shape;
     const index_t H = w.decay.shape[0], G = w.groups, E = w.out.shape[0], mixed = w.taps.shape[0], width = y.shape[2];
     require_shape(H >= 1 && E % H == 0, op, "W_out has ", E, " inputs, not a multiple of the ", H, " heads of A");
@@ -85,47 +88,47 @@ void run_mamba2_block(const view<X, 3>& x, const mamba2_weights<W>& w, const vie
     check_apart(op, writes("the state", inputs), writes("y", y));
     const rms norm(w.eps, false, w.gain);
     norm.check(op, 1, E);
-    const auto run = [&, B = B, N = N](carver& from, const auto& with) {
+    const auto run = [&, B = B, N = N](carver& from, const auto&... with) {
+        const auto context = pick<roles::context>(calling_thread{}, with...);
         const auto take = [&](index_t columns) { return dense(from.take<T>(B * N * columns), {B, N, columns}); };
         const auto projected = take(E + mixed + H), xbc = take(mixed), h = take(E), result = take(width);
-        multiply_rows<A>(x, w.in, projected, with);
+        multiply_rows<A>(x, w.in, projected, context);
         causal_conv<A>(slice(projected, 2, {E, E + mixed}), w.taps, xbc, conv_bias{w.conv_bias}, silu_output{},
-                       carry{inputs}, with);
+                       carry{inputs}, with...);
         const auto steps = slice(projected, 2, {E + mixed, E + mixed + H});
-        mamba2<A>(channel_heads(xbc, 0, H, P),
-                  view<T, 3>{steps.data, {B, H, N}, {steps.strides[0], steps.strides[2], steps.strides[1]}}, w.decay,
-                  channel_heads(xbc, E, G, S), channel_heads(xbc, E + G * S, G, S), channel_heads(h, 0, H, P),
-                  mamba2_options<W>{w.step_bias, w.skip, true}, with, memories...);
-        map_rows<A, T>(
-            with, h, [](const auto& p, const auto& gate) { return p * silu(gate); }, h, slice(projected, 2, {0, E}));
-        each_token(with, B, N, E, [&](index_t b, index_t n) {
+        const view<T, 3> dt{steps.data, {B, H, N}, {steps.strides[0], steps.strides[2], steps.strides[1]}};
+        const auto scan = [&](auto&... memory) {
+            mamba2<A>(channel_heads(xbc, 0, H, P), dt, w.decay, channel_heads(xbc, E, G, S),
+                      channel_heads(xbc, E + G * S, G, S), channel_heads(h, 0, H, P),
+                      mamba2_options<W>{w.step_bias, w.skip, true}, with..., memory...);
+        };
+        std::apply(scan, memories);
+        map_rows<A, T>(context, h, silu_gated, h, slice(projected, 2, {0, E}));
+        each_token(context, B, N, E, [&](index_t b, index_t n) {
             const auto row = one_head(slice(slice(h, 0, {b, b + 1}), 1, {n, n + 1}));
             rms_norm<A>(row, row, norm);
         });
-        multiply_rows<A>(h, w.out, result, with);
-        hand_over<A>(with, result, y, false);
+        multiply_rows<A>(h, w.out, result, context);
+        hand_over<A>(context, result, y, adds);
     };
-    in_shared_scratch(op, run, context);
+    std::apply([&](const auto&... rest) { in_shared_scratch(op, run, rest...); },
+               leave_out<roles::writing>(policies...));
 }
 
 }  // namespace detail
 
-/// y = the block over x (B, N, D); y may be x itself. Policies: on{pool, arena}. Throws shape_error or argument_error
-/// before y is touched.
+/// y = the block over x (B, N, D); y may be x itself. Policies: reversed{}, packed{offsets}, adding{}, on{pool, arena}.
+/// Throws shape_error or argument_error before y is touched.
 template <class A = default_arch, class X, class W, class Y, class... P>
 void mamba2_block(const view<X, 3>& x, const mamba2_weights<W>& w, const view<Y, 3>& y, const P&... policies) {
-    static_assert((has_role<P, roles::context> && ...), "heed: an argument is not a policy of mamba2_block");
     using T = accumulator<std::remove_const_t<X>, W, Y>;
-    detail::run_mamba2_block<A>(x, w, y, view<T, 3>{},
-                                detail::pick<roles::context>(detail::calling_thread{}, policies...));
+    detail::run_mamba2_block<A>(x, w, y, view<T, 3>{}, std::tuple<>{}, policies...);
 }
 /// The same for the tokens after those that s has seen, any number; with one, a step of decoding.
 template <class A = default_arch, class T, class X, class W, class Y, class... P>
 void mamba2_block(mamba2_state<T>& s, const view<X, 3>& x, const mamba2_weights<W>& w, const view<Y, 3>& y,
                   const P&... policies) {
-    static_assert((has_role<P, roles::context> && ...), "heed: an argument is not a policy of mamba2_block");
-    detail::run_mamba2_block<A>(x, w, y, s.inputs(),
-                                detail::pick<roles::context>(detail::calling_thread{}, policies...), s.memories());
+    detail::run_mamba2_block<A>(x, w, y, s.inputs(), std::tie(s.memories()), policies...);
 }
 
 }  // namespace heed::inline HEED_ABI

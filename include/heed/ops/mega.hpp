@@ -10,6 +10,7 @@
 
 #include "../policy/area.hpp"
 #include "../policy/mask_position.hpp"
+#include "../policy/mask_segment.hpp"
 #include "../policy/score_gate.hpp"
 #include "../policy/weight.hpp"
 #include "ema.hpp"
@@ -132,16 +133,16 @@ void run_mega(mega_state<S>* s, const view<X, 3>& x, const view<R, 3>& residual_
             map_rows<A, S>(context, to, f, rows...);
         };
         const auto of = [&](const auto& constant) { return as_rows(constant, y.shape); };
-        const auto times_plus = [](const auto& p, const auto& by, const auto& plus) { return fma(p, by, plus); };
 
-        ema<A>(x, with.ahead, m, residual{with.omega}, carry{s ? s->averages() : view<S, 3>{}}, context);
-        if (with.back.alpha.data) ema<A>(x, with.back, m, reversed{}, adding{}, context);
-        map(m, [](const auto& p) { return silu(p); }, m);
+        const auto packs = pick<roles::packed>(not_packed{}, policies...);
+        ema<A>(x, with.ahead, m, residual{with.omega}, carry{s ? s->averages() : view<S, 3>{}}, packs, context);
+        if (with.back.alpha.data) ema<A>(x, with.back, m, reversed{}, adding{}, packs, context);
+        map(m, silu_of, m);
         multiply_rows<A>(m, with.w, base, context);
-        map(base, [](const auto& p, const auto& b) { return p + b; }, base, of(with.b));
+        add_bias<A>(context, base, with.b);
         multiply_rows<A>(x, with.wv, v, context);
-        map(v, [](const auto& p, const auto& b) { return silu(p + b); }, v, of(with.bv));
-        map(z, [](const auto& p) { return silu(p); }, z);
+        map(v, silu_of_sum, v, of(with.bv));
+        map(z, silu_of, z);
         map(q, times_plus, z, of(with.kq), of(with.bq));
         map(k, times_plus, z, of(with.kk), of(with.bk));
 
@@ -157,14 +158,13 @@ void run_mega(mega_state<S>* s, const view<X, 3>& x, const view<R, 3>& residual_
             attention<A>(one_head(q), one_head(keys), one_head(values), one_head(a), mask, weight,
                          scale{1} >> rows_scale{shares} >> score, context);
         }
-        map(a, [](const auto& p, const auto& gate) { return p * silu(gate); }, a, r);
+        map(a, silu_gated, a, r);
         multiply_rows<A>(a, with.wh, m, context);
-        map(
-            y,
-            [](const auto& open, const auto& left, const auto& right, const auto& b, const auto& old) {
-                return fma(sigmoid(open), silu(left + right + b) - old, old);
-            },
-            u, h, m, of(with.bh), residual_in);
+        add_bias<A>(context, m, with.bh);
+        const auto mix = [](const auto& open, const auto& left, const auto& right, const auto& old) {
+            return fma(sigmoid(open), silu(left + right) - old, old);
+        };
+        map(y, mix, u, h, m, residual_in);
         if (s && !from.counts()) s->advance(N);
     };
     in_shared_scratch(op, run, pick<roles::context>(calling_thread{}, policies...));
@@ -172,17 +172,23 @@ void run_mega(mega_state<S>* s, const view<X, 3>& x, const view<R, 3>& residual_
 
 }  // namespace detail
 
-/// x, residual, y: (B, N, C), x after the norm. Policies: a mask, a weight, a score (a bias of distances), on{pool,
-/// arena}. y may be the residual itself. Throws shape_error or argument_error before y is touched.
+/// x, residual, y: (B, N, C), x after the norm. Policies: a mask, a weight, a score (a bias of distances),
+/// packed{offsets}, whose sequences have masks of their own, on{pool, arena}. y may be the residual itself. Throws
+/// shape_error or argument_error before y is touched.
 template <class A = default_arch, class X, class R, class T, class Y, class... P>
 void mega(const view<X, 3>& x, const view<R, 3>& residual_in, const mega_parameters<T>& with, const view<Y, 3>& y,
           const P&... policies) {
     using namespace detail;
-    static_assert((has_one_of<P, roles::mask, roles::weight, roles::score, roles::context> && ...),
+    static_assert((has_one_of<P, roles::mask, roles::weight, roles::score, roles::packed, roles::context> && ...),
                   "heed: an argument is not a policy of mega");
     using S = accumulator<std::remove_const_t<X>, T, Y>;
-    run_mega<A>(static_cast<mega_state<S>*>(nullptr), x, residual_in, with, y,
-                pick<roles::mask>(everything{}, policies...), policies...);
+    mega_state<S>* const none = nullptr;
+    const auto mask = pick<roles::mask>(everything{}, policies...);
+    const auto packs = pick<roles::packed>(not_packed{}, policies...);
+    if constexpr (requires { packs.offsets; })
+        run_mega<A>(none, x, residual_in, with, y, document{packs.offsets, mask}, policies...);
+    else
+        run_mega<A>(none, x, residual_in, with, y, mask, policies...);
 }
 /// The same, causal, for the tokens after those that s has seen, any number; with one, a step of decoding. Chunks are
 /// those of s. A score may depend on distances alone.

@@ -52,11 +52,10 @@ void map_row(const view<Y, 1>& y, const F& f, const view<X, 1>&... x) {
         std::size_t i = 0;
         (widen_row<A>(&x(c), x.strides[0], count, in[i++]), ...);
         for (auto& row : in) std::fill(row + count, row + round_up(count, L), T(0));
-        for (index_t k = 0; k < count; k += L)
-            [&]<std::size_t... at>(std::index_sequence<at...>) HEED_INLINE_LAMBDA {
-                store_aligned(in[0] + k, f(load_aligned<P>(in[at] + k)...));
-            }
-        (std::index_sequence_for<X...>());
+        const auto at = [&]<std::size_t... j>(index_t k, std::index_sequence<j...>) HEED_INLINE_LAMBDA {
+            store_aligned(in[0] + k, f(load_aligned<P>(in[j] + k)...));
+        };
+        for (index_t k = 0; k < count; k += L) at(k, std::index_sequence_for<X...>());
         narrow_row<A>(in[0], count, &y(c), y.strides[0]);
     }
 }
@@ -67,22 +66,28 @@ void map_rows(const Context& with, const view<Y, 3>& y, const F& f, const view<X
                [&](index_t b, index_t n) { map_row<A, T>(row_of(y, b, n), f, row_of(x, b, n)...); });
 }
 
+/// What rows are put through.
+inline constexpr auto as_it_is = [](const auto& p) { return p; };
+inline constexpr auto silu_of = [](const auto& p) { return silu(p); };
+inline constexpr auto sum_of = [](const auto& p, const auto& q) { return p + q; };
+inline constexpr auto product_of = [](const auto& p, const auto& q) { return p * q; };
+inline constexpr auto silu_of_sum = [](const auto& p, const auto& q) { return silu(p + q); };
+inline constexpr auto times_plus = [](const auto& p, const auto& q, const auto& r) { return fma(p, q, r); };
+inline constexpr auto silu_gated = [](const auto& p, const auto& gate) { return p * silu(gate); };
+inline constexpr auto gelu_gated = [](const auto& p, const auto& gate) { return p * gelu_tanh(gate); };
+
 /// y += bias (C), unless that has no data.
 template <class A, class Context, class T, class W>
 void add_bias(const Context& with, const view<T, 3>& y, const view<W, 1>& bias) {
-    if (bias.data)
-        map_rows<A, T>(
-            with, y, [](const auto& p, const auto& b) { return p + b; }, y, as_rows(bias, y.shape));
+    if (bias.data) map_rows<A, T>(with, y, sum_of, y, as_rows(bias, y.shape));
 }
 /// Rows of a layer to where they are asked for: y = x, or y + x.
 template <class A, class Context, class T, class Y>
 void hand_over(const Context& with, const view<T, 3>& x, const view<Y, 3>& y, bool adds) {
     if (adds)
-        map_rows<A, T>(
-            with, y, [](const auto& p, const auto& old) { return old + p; }, x, y);
+        map_rows<A, T>(with, y, sum_of, y, x);
     else
-        map_rows<A, T>(
-            with, y, [](const auto& p) { return p; }, x);
+        map_rows<A, T>(with, y, as_it_is, x);
 }
 
 }  // namespace heed::inline HEED_ABI::detail

@@ -54,8 +54,8 @@ view<T, 4> grouped(const view<T, 4>& x) {
 
 /// Policies: softplus_step{}, step_bias{b}, skip{d}, gate{z}, carry{state} with state (sequences, C, S),
 /// packed{offsets}, reversed{}, adding{}, chunked{tokens}, on{pool, arena}; one whose view has no data says nothing.
-/// Elements float, double, bf16 or f16, each operand its own; computed in float, or double if any operand is. N = 1 with
-/// a carried state is a step of decoding; A and state whose channels are contiguous then spare it a transposition.
+/// Elements float, double, bf16 or f16, each operand its own; computed in float, or double if any operand is. N = 1
+/// with a carried state is a step of decoding; A and state whose channels are contiguous then spare it a transposition.
 /// Throws shape_error or argument_error before anything is written.
 template <class A = default_arch, class U, class Delta, class Decay, class In, class Out, class Y, class... P>
 void selective_scan(const U& u, const Delta& delta, const Decay& decay, const In& in, const Out& out, Y&& y,
@@ -95,8 +95,8 @@ void selective_scan(const U& u, const Delta& delta, const Decay& decay, const In
     using T = accumulator_of<decltype(x), decltype(o), decltype(bias), decltype(through), decltype(z), decltype(state)>;
     const auto call = selective_call_of<A, T>(
         ux.v, dx.v, ax.v, bx.v, cx.v, std::get<0>(o).v, view_or_none<const float, 1>(bias),
-        view_or_none<const float, 1>(through), view_or_none<const float, 3>(z), view_or_none<T, 3>(state), order, segment,
-        pick<roles::step>(softplus_step{false}, policies...).wanted, (... || std::is_same_v<P, adding>));
+        view_or_none<const float, 1>(through), view_or_none<const float, 3>(z), view_or_none<T, 3>(state), order,
+        segment, pick<roles::step>(softplus_step{false}, policies...).wanted, (... || std::is_same_v<P, adding>));
     in_scratch(
         op, [&](auto& pool) { return call.scratch_bytes(pool); },
         [&](auto& pool, std::byte* memory) { call.run(pool, memory); }, policies...);

@@ -4,8 +4,8 @@
 //   active tokens, in their order: [z, o, v] = silu(m W2 + b2) (widths Z, H, H); q, k affine maps of z; local attention
 //   over the w active tokens before (and after, if not causal): relu(q.k / L)^2, L = w or 2 w, or softmax(q.k / sqrt Z)
 //   h = (attention of v * o) W3 + b3, times p1, 0 for the others;  y = silu(r + h + residual)
-// Cost: the average, and O(active tokens x w). A causal sequence leaves behind S numbers a channel and the keys and values
-// of its last w active tokens. Scratch: the values in the middle.
+// Cost: the average, and O(active tokens x w). A causal sequence leaves behind S numbers a channel and the keys and
+// values of its last w active tokens. Scratch: the values in the middle.
 #pragma once
 
 #include <vector>
@@ -117,13 +117,15 @@ std::vector<index_t> run_seqboat(seqboat_state<S>* s, const view<X, 3>& x, const
                                  const seqboat_parameters<T>& with, const active_window& near, const view<Y, 3>& y,
                                  const P&... policies) {
     static constexpr const char* op = "seqboat";
-    static_assert((has_one_of<P, roles::weight, roles::context> && ...),
+    static_assert((has_one_of<P, roles::weight, roles::packed, roles::context> && ...),
                   "heed: an argument is not a policy of this operator");
     check_seqboat(op, x, residual_in, with, near, y);
     const auto [B, N, C] = y.shape;
+    const auto packs = pick<roles::packed>(not_packed{}, policies...);
+    const auto order = sequences::of(op, B, N, packs);
     const index_t Z = with.kq.shape[0], H = with.w3.shape[0], before = s ? near.tokens : 0;
     if (s) {
-        s->check(op, B, Z, H);
+        s->check(op, order.count(), Z, H);
         require_argument(!with.back.alpha.data, op, "a state has no average from the other end");
     }
     const auto weight = pick<roles::weight>(relu_squared{}, policies...);
@@ -145,9 +147,9 @@ std::vector<index_t> run_seqboat(seqboat_state<S>* s, const view<X, 3>& x, const
             map_rows<A, S>(context, to, f, in...);
         };
 
-        ema<A>(x, with.ahead, m, residual{with.omega}, carry{s ? s->averages() : view<S, 3>{}}, context);
-        if (with.back.alpha.data) ema<A>(x, with.back, m, reversed{}, adding{}, context);
-        map(m, [](const auto& p) { return silu(p); }, m);
+        ema<A>(x, with.ahead, m, residual{with.omega}, carry{s ? s->averages() : view<S, 3>{}}, packs, context);
+        if (with.back.alpha.data) ema<A>(x, with.back, m, reversed{}, adding{}, packs, context);
+        map(m, silu_of, m);
         multiply_rows<A>(m, with.w, base, context);
 
         // Puts `count` active tokens, whose rows of m are gathered, through the attention, behind `kept` earlier ones.
@@ -157,22 +159,18 @@ std::vector<index_t> run_seqboat(seqboat_state<S>* s, const view<X, 3>& x, const
             const auto fresh = [&](const auto& v) { return slice(v, 1, {kept, kept + count}); };
             const auto part = [&](index_t at, index_t size) { return slice(first(projected), 2, {at, at + size}); };
             const auto of = [&](const auto& constant) { return as_rows(constant, {1, count, 0}); };
-            const auto times_plus = [](const auto& p, const auto& factor, const auto& plus) {
-                return fma(p, factor, plus);
-            };
             multiply_rows<A>(first(rows), with.w2, first(projected), context);
-            map(first(projected), [](const auto& p, const auto& b) { return silu(p + b); }, first(projected),
-                of(with.b2));
+            map(first(projected), silu_of_sum, first(projected), of(with.b2));
             map(first(q), times_plus, part(0, Z), of(with.kq), of(with.bq));
             map(fresh(keys), times_plus, part(0, Z), of(with.kk), of(with.bk));
-            map(fresh(values), [](const auto& p) { return p; }, part(Z + H, H));
+            map(fresh(values), as_it_is, part(Z + H, H));
             attention<A>(one_head(first(q)), one_head(seen(keys)), one_head(seen(values)), one_head(first(a)), mask,
                          weight, by, context);
-            map(first(a), [](const auto& p, const auto& gate) { return p * gate; }, first(a), part(Z, H));
+            map(first(a), product_of, first(a), part(Z, H));
             multiply_rows<A>(first(a), with.w3, first(out), context);
         };
-        for (index_t i = 0; i < B; ++i) {
-            const index_t kept = s ? s->count(i) : 0;
+        for (index_t i = 0; i < order.count(); ++i) {
+            const index_t kept = s ? s->count(i) : 0, b = order.batch(i);
             if (from.counts()) {
                 if (i > 0 && !s) break;  // all are alike
                 // Few queries go another way than many, and their scratch need not be less.
@@ -181,10 +179,10 @@ std::vector<index_t> run_seqboat(seqboat_state<S>* s, const view<X, 3>& x, const
                 continue;
             }
             index_t count = 0;
-            for (index_t n = 0; n < N; ++n) {
-                const S apart = base(i, n, 1) + static_cast<S>(with.b(1)) - base(i, n, 0) - static_cast<S>(with.b(0));
+            for (index_t n = order.tokens(i).first; n < order.tokens(i).last; ++n) {
+                const S apart = base(b, n, 1) + static_cast<S>(with.b(1)) - base(b, n, 0) - static_cast<S>(with.b(0));
                 if (!(apart > 0)) continue;
-                std::copy_n(&m(i, n, 0), C, &rows(0, count, 0));
+                std::copy_n(&m(b, n, 0), C, &rows(0, count, 0));
                 share(0, count, 0) = sigmoid(apart / static_cast<S>(with.temperature));
                 active[count++] = n;
             }
@@ -197,12 +195,12 @@ std::vector<index_t> run_seqboat(seqboat_state<S>* s, const view<X, 3>& x, const
             attend(kept, count);
             for (index_t t = 0; t < count; ++t)
                 for (index_t c = 0; c < C; ++c)
-                    base(i, active[t], 2 + c) += (out(0, t, c) + static_cast<S>(with.b3(c))) * share(0, t, 0);
+                    base(b, active[t], 2 + c) += (out(0, t, c) + static_cast<S>(with.b3(c))) * share(0, t, 0);
             if (s) s->keep(i, slice(keys, 1, {0, kept + count}), slice(values, 1, {0, kept + count}));
         }
-        map(
-            y, [](const auto& r, const auto& b, const auto& old) { return silu(r + b + old); },
-            slice(base, 2, {2, 2 + C}), as_rows(slice(with.b, 0, {2, 2 + C}), y.shape), residual_in);
+        const auto r = slice(base, 2, {2, 2 + C});
+        add_bias<A>(context, r, slice(with.b, 0, {2, 2 + C}));
+        map(y, silu_of_sum, r, residual_in);
     };
     in_shared_scratch(op, run, pick<roles::context>(calling_thread{}, policies...));
     return counts;
@@ -211,8 +209,8 @@ std::vector<index_t> run_seqboat(seqboat_state<S>* s, const view<X, 3>& x, const
 }  // namespace detail
 
 /// x, residual, y: (B, N, C), x after the norm; returns how many tokens were active in each sequence. y may be the
-/// residual itself. Policies: a weight, relu_squared (the default) or softmax, and on{pool, arena}; scratch is for the
-/// case that all tokens are active. Throws shape_error or argument_error before y is touched.
+/// residual itself. Policies: a weight, relu_squared (the default) or softmax, packed{offsets}, on{pool, arena};
+/// scratch is for the case that all tokens are active. Throws shape_error or argument_error before y is touched.
 template <class A = default_arch, class X, class R, class T, class Y, class... P>
 std::vector<index_t> seqboat(const view<X, 3>& x, const view<R, 3>& residual_in, const seqboat_parameters<T>& with,
                              const active_window& near, const view<Y, 3>& y, const P&... policies) {

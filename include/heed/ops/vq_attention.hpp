@@ -104,10 +104,8 @@ struct vq_memory {
     void write(range to, const view<C, 3>& codebook, const view<const index_t, 3>& code, const view<V>& v) {
         each_row({codes.shape[0], codes.shape[1], to.size(), 0}, [&](index_t b, index_t h, index_t n) {
             const index_t s = codes(b, h, to.first + n) = code(b, h, n);
-            for (index_t d = 0; d < keys.shape[3]; ++d)
-                keys(b, h, to.first + n, d) = static_cast<T>(codebook(h, s, d));
-            for (index_t e = 0; e < values.shape[3]; ++e)
-                values(b, h, to.first + n, e) = static_cast<T>(v(b, h, n, e));
+            for (index_t d = 0; d < keys.shape[3]; ++d) keys(b, h, to.first + n, d) = static_cast<T>(codebook(h, s, d));
+            for (index_t e = 0; e < values.shape[3]; ++e) values(b, h, to.first + n, e) = static_cast<T>(v(b, h, n, e));
         });
     }
     /// The first block joins the means, the second takes its place.
@@ -194,10 +192,11 @@ public:
     detail::vq_place& place() { return place_; }
     std::size_t bytes() const { return bytes_.size(); }
     void check(const char* op, const std::array<index_t, 5>& asked) const {
-        static constexpr const char* names[] = {"sequences", "heads", "codes", "channels of keys", "channels of values"};
+        static constexpr const char* names[] = {"sequences", "heads", "codes", "channels of keys",
+                                                "channels of values"};
         for (std::size_t i = 0; i < asked.size(); ++i)
-            require_shape(shape_[i] == asked[i], op, "the state is of ", shape_[i], " ", names[i],
-                          ", the call of ", asked[i]);
+            require_shape(shape_[i] == asked[i], op, "the state is of ", shape_[i], " ", names[i], ", the call of ",
+                          asked[i]);
     }
 
 private:
@@ -293,9 +292,9 @@ void causal_vq_attention(vq_state<T>& s, const view<Q>& q, const view<C, 3>& cod
                          const P&... policies) {
     using namespace detail;
     static constexpr const char* op = "causal_vq_attention";
-    static_assert(std::is_same_v<T, accumulator<std::remove_const_t<Q>, std::remove_const_t<C>, std::remove_const_t<V>,
-                                                O>>,
-                  "heed: a state is of the type that sums are of");
+    static_assert(
+        std::is_same_v<T, accumulator<std::remove_const_t<Q>, std::remove_const_t<C>, std::remove_const_t<V>, O>>,
+        "heed: a state is of the type that sums are of");
     check_vq(op, q, codebook, codes, v, o);
     check_causal_vq(op, q, v);
     s.check(op, {o.shape[0], o.shape[1], codebook.shape[1], q.shape[3], o.shape[3]});
