@@ -52,6 +52,7 @@
 #include "ops/hyena.hpp"
 #include "ops/hyena_layer.hpp"
 #include "ops/hyperzzw.hpp"
+#include "ops/hyperzzw_image.hpp"
 #include "ops/image_scans.hpp"
 #include "ops/implicit_filter.hpp"
 #include "ops/in_context.hpp"
