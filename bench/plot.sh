@@ -121,7 +121,7 @@ mixing() {  # name, title
             print "softmax", ($1 == "causal" ? "softmax" : $1), $4, 1e9 * $11 / $4 / $6 }' "$data/attention"
         awk '$2 == "f32" && $4 == 64 && $7 == 1 && $8 == "heed" && $1 !~ /^step/ {
             print "recurrence", $1, $5, 1e9 * $10 / $5 / $6 }' "$data/recurrence"
-        awk '$2 == "f32" && $6 == 1 && $7 == "heed" && $1 !~ /^(exponentials|reordered)/ {
+        awk '$2 == "f32" && $6 == 1 && $7 == "heed" && $1 !~ /^(exponentials|reordered|neural_hmm)/ {
             print "scan", $1, $3, 1e9 * $9 / $3 / ($4 / 64) }' "$data/scan"
         awk '$2 == "f32" && $(NF - 2) == "heed" && $(NF - 3) == 1 && ($1 == "hyena2" || $1 ~ /^long/ && $3 == $4) {
             print "convolution", $1, $3, 1e9 * $NF / $3 / ($(NF - 4) / 64) }' "$data/convolution"

@@ -159,8 +159,20 @@ struct vq_op {
     }
 };
 
+/// N frames over C states, forward and back.
+struct hmm_op {
+    static constexpr const char* name = "neural_hmm.posteriors";
+    static operands<float> draw(const scan_shape& s) { return drawing().tokens(s.N, s.C).tokens(s.N, s.C).x; }
+    template <class S>
+    static void run(const operands<S>& x, const scan_shape&, const view<S, 3>& y, const auto& context) {
+        double log_p = 0;
+        neural_hmm_posteriors(x[0].v(), x[1].v(), y, view<double, 1>{&log_p, {1}, {1}}, context);
+    }
+    static double flops(const scan_shape&) { return 0; }
+};
+
 enum class walk { rows, nested_s, hilbert };
-/// An image as square as its tokens are, in another order.
+/// An image as square as its tokens allow, in another order.
 template <walk By>
 struct order_op {
     static constexpr const char* name = By == walk::rows       ? "reordered.rows"
@@ -213,7 +225,7 @@ void add(std::vector<measurement>& rows, const scan_shape& s) {
 
 }  // namespace
 
-/// Layers of 512 channels, averages of 16 states, 512 slots or codes.
+/// Layers of 512 channels, averages of 16 states, 512 slots or codes; alignments to 512 states.
 std::vector<measurement> layer_rows(const std::vector<index_t>& lengths, int workers) {
     std::vector<measurement> rows;
     for (index_t N : lengths) {
@@ -224,6 +236,7 @@ std::vector<measurement> layer_rows(const std::vector<index_t>& lengths, int wor
         add<seqboat_op<100>>(rows, {N, 512, 16, workers});
         add<gam_op>(rows, {N, 512, 512, workers});
         add<vq_op>(rows, {N, 512, 512, workers});
+        add<hmm_op>(rows, {N, std::min<index_t>(N, 512), 1, workers});
         add<order_op<walk::rows>>(rows, {N, 512, 1, workers});
         add<order_op<walk::nested_s>>(rows, {N, 512, 1, workers});
         add<order_op<walk::hilbert>>(rows, {N, 512, 1, workers});

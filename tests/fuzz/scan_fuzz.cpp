@@ -53,7 +53,7 @@ struct scene {
 }
 
 /// What an operator knows beside pieces of a sequence.
-enum class knows { pieces, packs, packs_and_segments };
+enum class knows { pieces, all };
 
 /// call(piece, policies...) as the scene says: at once, in pieces, in segments, packed. False if it was refused.
 template <knows Ways, class Call, class T>
@@ -69,19 +69,15 @@ bool make(decisions& d, const scene& s, const char* op, const Call& call, const 
                 }
                 break;
             case scene::segments:
-                if constexpr (Ways == knows::packs_and_segments)
+                if constexpr (Ways == knows::all)
                     in_exact_scratch([&](const auto& context) { call(all, chunked{s.segment}, context); });
-                else
-                    in_exact_scratch([&](const auto& context) { call(all, context); });
                 break;
             case scene::packs:
-                if constexpr (Ways != knows::pieces) {
+                if constexpr (Ways == knows::all) {
                     const packed side_by_side(s.offsets);
                     in_exact_scratch([&](const auto& context) {
                         if (!s.back)
                             call(all, side_by_side, context);
-                        else if constexpr (Ways == knows::packs)
-                            call(all, side_by_side, reversed{}, context);
                         else
                             call(all, side_by_side, reversed{}, chunked{s.segment}, context);
                     });
@@ -176,7 +172,7 @@ void fuzz_selective(decisions& d, scene s) {
         selective_scan(at(seq(u)), steps, matrix(A), at(grouped(b)), at(grouped(c)), at(seq(y)), softplus_step{},
                        step_bias{vec(bias)}, skip{vec(through)}, gate{at(seq(z))}, carry{seq(state)}, policies...);
     };
-    if (make<knows::packs_and_segments>(d, s, op, call, y)) compare(s, op, y, naive, exact, summed);
+    if (make<knows::all>(d, s, op, call, y)) compare(s, op, y, naive, exact, summed);
 }
 
 template <bool Complex>
@@ -238,7 +234,7 @@ void fuzz_modes(decisions& d, const scene& s) {
         if (s.spoilt) x.shape[1] = piece.size() + bad.shape[1] - s.N;
         diagonal_ssm(x, m, slice(seq(y), 1, piece), carry{seq(state)}, policies...);
     };
-    if (make<knows::packs_and_segments>(d, s, op, call, y)) compare(s, op, y, naive, exact, summed);
+    if (make<knows::all>(d, s, op, call, y)) compare(s, op, y, naive, exact, summed);
 }
 
 void fuzz_causal_conv(decisions& d, const scene& s) {
@@ -267,7 +263,7 @@ void fuzz_causal_conv(decisions& d, const scene& s) {
         if (s.spoilt) from.shape[1] = piece.size() + bad.shape[1] - s.N;
         causal_conv(from, matrix(w), slice(seq(y), 1, piece), carry{seq(state)}, policies...);
     };
-    if (make<knows::packs>(d, s, op, call, y)) compare(s, op, y, naive, exact, summed);
+    if (make<knows::all>(d, s, op, call, y)) compare(s, op, y, naive, exact, summed);
 }
 
 /// Long filters, direct or by transforms, at once or in pieces with a past.

@@ -88,6 +88,25 @@ TEST(causal_conv, a_stream_is_one_run_bit_for_bit) {
     }
 }
 
+/// Segments at once have the bits of one run, also those shorter than the filter.
+TEST(causal_conv, segments_are_one_run) {
+    threads pool(3);
+    for (index_t K : {1, 4, 9})
+        for (const auto& l : test::layouts()) {
+            const auto x = test::normal<float>({2, 1, 41, 21}, 1, 1, l), w = test::normal<float>({1, 1, 21, K}, 2);
+            const auto first = test::normal<float>({2, 1, 21, K - 1}, 3);
+            auto state = first;
+            tensor<float> whole(x.shape()), y(x.shape());
+            causal_conv(seq(x), matrix(w), seq(whole), carry{seq(state)});
+            for (index_t segment : {1, 3, 16, 40, 41}) {
+                auto again = first;
+                causal_conv(seq(x), matrix(w), seq(y), carry{seq(again)}, chunked{segment}, on(pool));
+                EXPECT_TRUE(test::same_values(y, whole)) << K << " " << segment;
+                EXPECT_TRUE(test::same_values(again, state)) << K << " " << segment;
+            }
+        }
+}
+
 TEST(causal_conv, limits) {
     convolved<float> x(1, 30, 19, 4);
     tensor<float> y(x.y.shape());

@@ -60,7 +60,9 @@ TEST(hyperzzw_global, is_a_product_for_each_channel) {
                     y(b, i, j, c) = sum;
                 });
             },
-            [&](const auto& x, auto& y, const auto&... context) { hyperzzw_global(tables(w), x.v(), y.v(), context...); });
+            [&](const auto& x, auto& y, const auto&... context) {
+                hyperzzw_global(tables(w), x.v(), y.v(), context...);
+            });
     }
 }
 
@@ -81,7 +83,9 @@ TEST(hyperzzw_local, is_a_convolution_of_each_sample) {
                         y(b, i, j, c) = sum;
                     });
                 },
-                [&](const auto& x, auto& y, const auto&... context) { hyperzzw_local(w.v(), x.v(), y.v(), context...); });
+                [&](const auto& x, auto& y, const auto&... context) {
+                    hyperzzw_local(w.v(), x.v(), y.v(), context...);
+                });
         }
 }
 
@@ -128,8 +132,11 @@ TEST(hyperzzw_image, refuses_what_does_not_fit) {
     refuses<argument_error>([&] { hyperzzw_local(even.v(), x.v(), y.v()); }, "hyperzzw_local: kernels have 4 rows");
     refuses<shape_error>([&] { hyperzzw_square(tables(w), x.v(), y.v()); },
                          "hyperzzw_square: W has extent 5 on axis 2, y asks for 6");
-    refuses<shape_error>([&] { hyperzzw_local(test::normal<float>({1, 3, 3, 3}, 1).v(), x.v(), x.v()); },
-                         "hyperzzw_local: y overlaps x");
+    refuses<shape_error>(
+        [&] {
+            hyperzzw_local(test::normal<float>({1, 3, 3, 3}, 1).v(), x.v(), x.v());
+        },
+        "hyperzzw_local: y overlaps x");
     y.each([&](index_t b, index_t i, index_t j, index_t c) { EXPECT_EQ(y(b, i, j, c), -1); });
     tensor<float> none({0, 4, 6, 3}), flat({1, 0, 6, 3});
     hyperzzw_local(test::normal<float>({0, 3, 3, 3}, 1).v(), none.v(), none.v());

@@ -109,6 +109,9 @@ TEST(mamba_block, pieces_and_steps_are_one_shot) {
         const auto row = slice(slice(seq(x), 0, {0, 1}), 1, piece);
         mamba_block(row, f.weights(), slice(seq(y), 1, piece), policies...);
     });
+    tensor<float> segments(x.shape());
+    mamba_block(seq(x), f.weights(), seq(segments), chunked{8}, on(pool));
+    EXPECT_TRUE(test::within_rule<float>(segments, f.defined<float>(x), f.defined<double>(x)));
     auto in_place = x;
     mamba_block(seq(in_place), f.weights(), seq(in_place));
     EXPECT_TRUE(test::same_values(in_place, whole));

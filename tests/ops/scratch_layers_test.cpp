@@ -111,6 +111,28 @@ TEST(scratch, is_all_that_seqboat_needs) {
     }
 }
 
+TEST(scratch, is_all_that_streams_need) {
+    mega_layer l;
+    boat s;
+    auto ahead = l.parameters();
+    auto through = s.parameters();
+    ahead.back = through.back = {{}, {}, {}, {}};
+    const auto rooms = [] {
+        mega_state<float> state(B, C, S, Z, H, 16);
+        state.reserve(N);
+        return state;
+    };
+    keeps_to_scratch("mega", {B, 1, N, C}, rooms, [&](auto& state, auto& y, const auto& context) {
+        mega(state, seq(l.x), seq(l.res), ahead, seq(y), context);
+    });
+    keeps_to_scratch(
+        "seqboat", {B, 1, N, C}, [] { return seqboat_state<float>(B, C, S, Z, H, 3); },
+        [&](auto& state, auto& y, const auto& context) {
+            seqboat(state, seq(s.x), seq(s.res), through, seq(y), context);
+        },
+        true);  // it returns a vector
+}
+
 TEST(seqboat, overlaps_are_refused) {
     boat l;
     tensor<float> y(l.x.shape());
@@ -185,6 +207,11 @@ TEST(scratch, is_all_that_quantised_keys_need) {
     for (index_t L : {1, 3, 8, 30, 100})
         keeps_to_scratch("causal", v.shape(), none, [&](auto&, auto& o, const auto& context) {
             causal_vq_attention(q.v(), seq(book), known, v.v(), o.v(), L, identity{}, context);
+        });
+    keeps_to_scratch(
+        "stream", v.shape(), [] { return vq_state<float>(B, heads, codes, D, 5, 8); },
+        [&](auto& state, auto& o, const auto& context) {
+            causal_vq_attention(state, q.v(), seq(book), known, v.v(), o.v(), identity{}, context);
         });
     auto over = v;
     refuses<shape_error>([&] { causal_vq_attention(q.v(), seq(book), known, over.v(), over.v(), 3); },

@@ -1,7 +1,7 @@
 // The loops of the short depthwise causal convolution.
 //
-//   for each task (sequence, block of channels)        run: cut by shape
-//     for each tile of tokens, in order                convolve_block: rows where they lie, or by way of scratch
+//   for each task (segment, block of channels)         run: cut by shape
+//     for each tile of tokens, in order                write: rows where they lie, or by way of scratch
 //       for each token, for each pack of channels      convolve: K multiply-adds over the rows of the last K tokens
 #pragma once
 
@@ -11,7 +11,7 @@
 #include "scan_operands.hpp"
 #include "scan_tile.hpp"
 #include "scratch.hpp"
-#include "sequences.hpp"
+#include "segments.hpp"
 
 namespace heed::inline HEED_ABI::detail {
 
@@ -39,6 +39,7 @@ struct causal_conv_call {
     view<const Bias, 1> bias;  // (C)
     view<State, 3> state;      // (sequences, C, K - 1), oldest first
     sequences order;
+    index_t segment;  // tokens of a segment; 0: a sequence is one
     bool curved, adds;
 
     index_t K() const { return taps.shape[1]; }
@@ -60,42 +61,52 @@ struct causal_conv_call {
               size(from.used()) {}
     };
 
+    /// A task: a segment in a block of channels.
+    struct place : segment_place {
+        channel_block block;
+        T* joint;  // (K - 1, width): the inputs before it
+    };
+    segments cuts(const channel_cut& blocks) const { return {order, segment, blocks.count()}; }
+    index_t joint_rows() const { return K() - 1; }
+    memory space(carver from, index_t width) const { return {from, width, K()}; }
+    static place place_of(const segment_place& at, const channel_cut& blocks, T* joint) {
+        return {at, blocks[at.column], joint};
+    }
     template <class E>
     std::size_t scratch_bytes(E& pool) const {
-        return static_cast<std::size_t>(pool.width()) * memory(carver(), cut(pool).widest(), K()).size;
+        return scratch_of_segments<T>(*this, pool);
     }
-
     template <class E>
     void run(E& pool, std::byte* scratch) const {
-        const channel_cut blocks = cut(pool);
-        const auto size = memory(carver(), blocks.widest(), K()).size;
-        for_tasks(pool, order.count() * blocks.count(), [&](index_t task, index_t worker) {
-            convolve_block(task / blocks.count(), blocks[task % blocks.count()],
-                           memory(carver(scratch + static_cast<std::size_t>(worker) * size), blocks.widest(), K()));
-        });
+        run_segments<T>(*this, pool, scratch);
     }
 
-private:
-    /// The last K - 1 inputs, (K - 1, channels).
-    view<State, 2> inputs_before(index_t sequence, const channel_block& at) const {
-        return {state.data + sequence * state.strides[0] + at.first * state.strides[1],
-                {K() - 1, at.channels},
-                {state.strides[2], state.strides[1]}};
+    void multiply(const place&, const memory&) const noexcept {}
+    /// Inputs are there for all to read, but for those of the state, which the last segment writes.
+    template <class Of>
+    void join(const Of& of, index_t parts, const memory& m) const noexcept {
+        begin(of(0), m);
+        for (index_t part = 0; part < parts; ++part) {
+            const place at = of(part);
+            const index_t width = at.block.width, fresh = std::min(K() - 1, at.tokens.size()), kept = K() - 1 - fresh;
+            std::copy_n(m.history, (K() - 1) * width, at.joint);
+            std::copy_n(m.history + fresh * width, kept * width, m.history);
+            fill_rows<A>(part_of(x, at, {at.tokens.last - fresh, at.tokens.last}), m.history + kept * width, width);
+        }
     }
-
-    void convolve_block(index_t sequence, const channel_block& at, const memory& m) const noexcept {
-        const index_t width = at.width, N = order.tokens(sequence).size(), most = tile_tokens(width);
-        fill_rows<A>(channels_of(by_column(taps), at), m.taps, width);
-        fill_constant<A>(bias, at, m.bias);
-        if (state.data)
-            fill_rows<A>(view<const State, 2>(inputs_before(sequence, at)), m.history, width);
+    void write(const place& at, const memory& m) const noexcept {
+        const index_t width = at.block.width, last = at.tokens.last, most = tile_tokens(width);
+        fill_rows<A>(channels_of(by_column(taps), at.block), m.taps, width);
+        fill_constant<A>(bias, at.block, m.bias);
+        if (segment)
+            std::copy_n(at.joint, (K() - 1) * width, m.history);
         else
-            std::fill_n(m.history, (K() - 1) * width, T(0));
+            begin(at, m);
         for (index_t r = 0; r < K() - 1; ++r) m.rows[r + 1] = m.history + r * width;
 
-        for (index_t t = 0; t < N; t += most) {
-            const range tokens{t, std::min(N, t + most)};
-            const auto part = [&](const auto& v) { return channels_of(slice(order.of(v, sequence), 0, tokens), at); };
+        for (index_t t = at.tokens.first; t < last; t += most) {
+            const range tokens{t, std::min(last, t + most)};
+            const auto part = [&](const auto& v) { return part_of(v, at, tokens); };
             const auto from = read_rows<A, T>(part(x), width, m.tiles);
             const auto to = write_rows<A, T>(part(y), width, m.tiles + tile_room(width), adds, outweighs_caches(y));
             for (index_t i = 0; i < tokens.size(); ++i) {
@@ -104,10 +115,29 @@ private:
                 convolve<A>(m.rows, m.taps, m.bias, K(), width, curved, to, i);
             }
             bring_rows<A>(part(y), to, width, m.tiles + 2 * tile_room(width), adds);
-            if (from.data == m.tiles || tokens.last == N) keep_history(width, m);
+            if (from.data == m.tiles || tokens.last == last) keep_history(width, m);
         }
         finish_stores();
-        if (state.data) store_rows<A>(inputs_before(sequence, at), m.history, width);
+        if (at.last && state.data) store_rows<A>(carried(at), m.history, width);
+    }
+
+private:
+    /// Some tokens of an operand, (tokens, channels).
+    template <class V>
+    auto part_of(const V& v, const place& at, range tokens) const {
+        return channels_of(slice(order.of(v, at.sequence), 0, tokens), at.block);
+    }
+    /// The last K - 1 inputs, (K - 1, channels).
+    view<State, 2> carried(const place& at) const {
+        return {state.data + at.sequence * state.strides[0] + at.block.first * state.strides[1],
+                {K() - 1, at.block.channels},
+                {state.strides[2], state.strides[1]}};
+    }
+    void begin(const place& at, const memory& m) const {
+        if (state.data)
+            fill_rows<A>(view<const State, 2>(carried(at)), m.history, at.block.width);
+        else
+            std::fill_n(m.history, (K() - 1) * at.block.width, T(0));
     }
 
     /// The last K - 1 rows, some of them history already, to where the next tile does not come.
@@ -121,8 +151,8 @@ private:
 
 template <class A, class T, class X, class W, class Y, class Bias, class State>
 auto causal_conv_call_of(view<const X, 3> x, view<const W, 2> taps, view<Y, 3> y, view<const Bias, 1> bias,
-                         view<State, 3> state, const sequences& order, bool curved, bool adds) {
-    return causal_conv_call<A, T, X, W, Y, Bias, State>{x, taps, y, bias, state, order, curved, adds};
+                         view<State, 3> state, const sequences& order, index_t segment, bool curved, bool adds) {
+    return causal_conv_call<A, T, X, W, Y, Bias, State>{x, taps, y, bias, state, order, segment, curved, adds};
 }
 
 }  // namespace heed::inline HEED_ABI::detail

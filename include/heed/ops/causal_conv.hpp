@@ -17,14 +17,14 @@ struct conv_bias {
     view<const T, 1> x;
     explicit conv_bias(const view<T, 1>& b) : x(b) {}
 };
-/// Policies: conv_bias{b}, silu_output{}, carry{state}, packed{offsets}, reversed{}, adding{}, on{pool, arena}; one
-/// whose view has no data says nothing. Elements float, double, bf16 or f16, each operand its own; computed in float,
+/// Policies: conv_bias{b}, silu_output{}, carry{state}, packed{offsets}, reversed{}, adding{}, chunked{tokens}, with the
+/// same bits, on{pool, arena}; one whose view has no data says nothing. Elements float, double, bf16 or f16, each operand its own; computed in float,
 /// or double if any operand is. Throws shape_error or argument_error before anything is written.
 template <class A = default_arch, class X, class W, class Y, class... P>
 void causal_conv(const X& x, const W& w, Y&& y, const P&... policies) {
     using namespace detail;
     static constexpr const char* op = "causal_conv";
-    check_scan_roles<roles::bias, roles::activation>(policies...);
+    check_scan_roles<roles::form, roles::bias, roles::activation>(policies...);
     const auto in = std::tuple(reads("x", x), reads("w", w));
     const auto out = std::tuple(writes("y", y));
     const auto bias = optional_operand<roles::bias>("the bias", policies...);
@@ -34,7 +34,7 @@ void causal_conv(const X& x, const W& w, Y&& y, const P&... policies) {
     const auto to = std::get<0>(out).v;
 
     const auto order = sequences::of(op, to.shape[0], to.shape[1], policies...);
-    const index_t C = to.shape[2], K = taps.shape[1];
+    const index_t C = to.shape[2], K = taps.shape[1], segment = segment_tokens(op, policies...);
     each_operand(out, [&](const auto& o) { check_written(op, o); });
     check_shape(op, std::get<0>(in), to.shape, "y");
     require_argument(K >= 1, op, "w has ", K, " taps, the least is 1");
@@ -48,7 +48,7 @@ void causal_conv(const X& x, const W& w, Y&& y, const P&... policies) {
 
     using T = accumulator_of<decltype(in), decltype(out), decltype(bias), decltype(state)>;
     const auto call = causal_conv_call_of<A, T>(
-        xv, taps, to, view_or_none<const float, 1>(bias), view_or_none<T, 3>(state), order,
+        xv, taps, to, view_or_none<const float, 1>(bias), view_or_none<T, 3>(state), order, segment,
         pick<roles::activation>(silu_output{false}, policies...).wanted, (... || std::is_same_v<P, adding>));
     in_scratch(
         op, [&](auto& pool) { return call.scratch_bytes(pool); },

@@ -83,8 +83,9 @@ template <class A, class X, class W, class Y, class T, class... Policies>
 void run_hawk(const view<X, 3>& x, const hawk_weights<W>& w, const view<Y, 3>& y, const view<T, 3>& inputs,
               const view<T, 2>& states, const Policies&... policies) {
     static constexpr const char* op = "hawk_block";
-    static_assert((has_one_of<Policies, roles::order, roles::packed, roles::writing, roles::context> && ...),
-                  "heed: an argument is not a policy of hawk_block");
+    static_assert(
+        (has_one_of<Policies, roles::form, roles::order, roles::packed, roles::writing, roles::context> && ...),
+        "heed: an argument is not a policy of hawk_block");
     constexpr bool adds = (... || std::is_same_v<Policies, adding>);
     check_hawk(op, x, w, y, inputs, states);
     const index_t E = w.taps.shape[0];
@@ -114,8 +115,8 @@ void run_hawk(const view<X, 3>& x, const hawk_weights<W>& w, const view<Y, 3>& y
 
 }  // namespace detail
 
-/// y = the block over x (B, N, D); y may be x itself. Policies: reversed{}, packed{offsets}, adding{}, on{pool, arena}.
-/// Throws shape_error or argument_error before y is touched.
+/// y = the block over x (B, N, D); y may be x itself. Policies: chunked{tokens}, reversed{}, packed{offsets}, adding{},
+/// on{pool, arena}. Throws shape_error or argument_error before y is touched.
 template <class A = default_arch, class X, class W, class Y, class... P>
 void hawk_block(const view<X, 3>& x, const hawk_weights<W>& w, const view<Y, 3>& y, const P&... policies) {
     using T = accumulator<std::remove_const_t<X>, W, Y>;

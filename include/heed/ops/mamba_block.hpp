@@ -53,7 +53,7 @@ template <class A, class X, class W, class Y, class T, class... P>
 void run_mamba(const view<X, 3>& x, const mamba_weights<W>& w, const view<Y, 3>& y, const view<T, 3>& inputs,
                const view<T, 3>& states, const P&... policies) {
     static constexpr const char* op = "mamba_block";
-    static_assert((has_one_of<P, roles::order, roles::packed, roles::writing, roles::context> && ...),
+    static_assert((has_one_of<P, roles::form, roles::order, roles::packed, roles::writing, roles::context> && ...),
                   "heed: an argument is not a policy of mamba_block");
     constexpr bool adds = (... || std::is_same_v<P, adding>);
     const auto [B, N, D] = x.shape;
@@ -93,8 +93,8 @@ void run_mamba(const view<X, 3>& x, const mamba_weights<W>& w, const view<Y, 3>&
 
 }  // namespace detail
 
-/// y = the block over x (B, N, D); y may be x itself. Policies: reversed{}, packed{offsets}, adding{}, on{pool, arena}.
-/// Throws shape_error or argument_error before y is touched.
+/// y = the block over x (B, N, D); y may be x itself. Policies: chunked{tokens}, reversed{}, packed{offsets}, adding{},
+/// on{pool, arena}. Throws shape_error or argument_error before y is touched.
 template <class A = default_arch, class X, class W, class Y, class... P>
 void mamba_block(const view<X, 3>& x, const mamba_weights<W>& w, const view<Y, 3>& y, const P&... policies) {
     using T = accumulator<std::remove_const_t<X>, W, Y>;
