@@ -1,4 +1,5 @@
 // Attention to quantised keys, SeqBoat and pooling of neighbours against plain loops.
+#include <heed/core/threads.hpp>
 #include <heed/ops/point_groups.hpp>
 #include <heed/ops/seqboat.hpp>
 #include <heed/ops/vq_attention.hpp>
@@ -80,6 +81,31 @@ TEST(vq_attention, a_stream_is_the_whole_pass) {
     vq_state<float> other(2, 3, 8, 6, 5, 4);
     refuses<shape_error>([&] { causal_vq_attention(other, x.q.v(), x.table(), x.code(), x.v.v(), x.o.v()); },
                          "causal_vq_attention: the state is of 8 codes, the call of 9");
+}
+
+/// The nearest code by its definition, for any number of codes and threads.
+TEST(vq_attention, codes_are_the_nearest) {
+    threads pool(3);
+    for (index_t S : {1, 15, 16, 17, 60}) {
+        quantised x(S, 300);
+        std::vector<index_t> shared(x.codes.size());
+        vq_codes(x.k.v(), x.table(), dense(shared.data(), {2, 3, 300}), on(pool));
+        EXPECT_EQ(shared, x.codes);
+        for (index_t b = 0; b < 2; ++b)
+            for (index_t h = 0; h < 3; ++h)
+                for (index_t n = 0; n < 300; ++n) {
+                    const auto far = [&](index_t s) {
+                        double sum = 0;
+                        for (index_t d = 0; d < 6; ++d)
+                            sum += std::pow(double(x.k(b, h, n, d)) - x.book(0, h, s, d), 2);
+                        return sum;
+                    };
+                    index_t best = 0;
+                    for (index_t s = 1; s < S; ++s)
+                        if (far(s) < far(best)) best = s;
+                    ASSERT_EQ(x.code()(b, h, n), best) << S << " " << n;
+                }
+    }
 }
 
 /// A codebook of the keys themselves quantises nothing; ties go to the lowest code.

@@ -9,80 +9,176 @@
 
 #include "../policy/score_bias.hpp"
 #include "partials.hpp"
+#include "row_maps.hpp"
 
 namespace heed::inline HEED_ABI {
 
-/// codes (B, H, N) of keys k (B, H, N, D) in a codebook (H, S, D), S >= 1; the lowest of equally near ones.
-template <class K, class C>
-void vq_codes(const view<K>& k, const view<C, 3>& codebook, const view<index_t, 3>& codes) {
+namespace detail {
+
+/// The nearest codes of the keys of a head: lanes are codes, which lie by channel, and some keys share what is loaded.
+template <class A, class T>
+struct nearest_codes {
+    using P = pack<T, A>;
+    static constexpr auto L = static_cast<index_t>(P::size);
+    static constexpr int R = 4;  // keys
+
+    index_t S, D;
+    T *panel, *keys;  // (packs of S, D, L), (R, D)
+    nearest_codes(carver from, index_t codes, index_t width)
+        : S(codes), D(width), panel(from.take<T>(round_up(S, L) * D)), keys(from.take<T>(R * D)), size(from.used()) {}
+    std::size_t size;
+
+    template <class C>
+    void set(const view<const C, 2>& codebook) const {
+        for (index_t s = 0; s < round_up(S, L); ++s)
+            for (index_t d = 0; d < D; ++d)  // what is no code is infinitely far
+                panel[(s / L * D + d) * L + s % L] =
+                    s < S ? static_cast<T>(codebook(s, d)) : std::numeric_limits<T>::infinity();
+    }
+    /// of(r, code) for the rows of k (n, D), n <= R.
+    template <class K, class Of>
+    void find(const view<const K, 2>& k, const Of& of) const {
+        for (index_t r = 0; r < R; ++r)
+            if (D > 0) widen_row<A>(&k(std::min(r, k.shape[0] - 1), 0), k.strides[1], D, keys + r * D);
+        P least[R], pack_of[R];
+        unroll<R>([&](auto r)
+                      HEED_INLINE_LAMBDA { least[r] = P(std::numeric_limits<T>::infinity()), pack_of[r] = P(0); });
+        for (index_t s = 0; s < S; s += L) {
+            P far[R];
+            unroll<R>([&](auto r) HEED_INLINE_LAMBDA { far[r] = P(0); });
+            for (index_t d = 0; d < D; ++d) {
+                const P code = load<P>(panel + s * D + d * L);
+                unroll<R>([&](auto r) HEED_INLINE_LAMBDA {
+                    const P off = P(keys[r * D + d]) - code;
+                    far[r] = fma(off, off, far[r]);
+                });
+            }
+            unroll<R>([&](auto r) HEED_INLINE_LAMBDA {
+                const auto nearer = far[r] < least[r];
+                least[r] = select(nearer, far[r], least[r]);
+                pack_of[r] = select(nearer, P(static_cast<T>(s / L)), pack_of[r]);
+            });
+        }
+        for (index_t r = 0; r < k.shape[0]; ++r) {
+            alignas(64) T far[P::size], packs[P::size];
+            store_aligned(far, least[r]), store_aligned(packs, pack_of[r]);
+            index_t best = 0;
+            const auto code = [&](index_t l) { return static_cast<index_t>(packs[l]) * L + l; };
+            for (index_t l = 1; l < L; ++l)
+                if (far[l] < far[best] || (far[l] == far[best] && code(l) < code(best))) best = l;
+            of(r, code(best));
+        }
+    }
+};
+
+}  // namespace detail
+
+/// codes (B, H, N) of keys k (B, H, N, D) in a codebook (H, S, D), S >= 1; the lowest of equally near ones. Policies:
+/// on{pool, arena}.
+template <class A = default_arch, class K, class C, class... P>
+void vq_codes(const view<K>& k, const view<C, 3>& codebook, const view<index_t, 3>& codes, const P&... policies) {
     static constexpr const char* op = "vq_codes";
-    const auto [B, H, N, D] = k.shape;
+    static_assert((has_role<P, roles::context> && ...), "heed: an argument is not a policy of vq_codes");
+    const index_t B = k.shape[0], H = k.shape[1], N = k.shape[2], D = k.shape[3], S = codebook.shape[1];
     require_shape(codebook.shape[0] == H && codebook.shape[2] == D, op, "the codebook is of ", codebook.shape[0],
                   " heads, width ", codebook.shape[2], ", k of ", H, ", ", D);
     require_shape(codes.shape == extents<3>{B, H, N}, op, "codes are (", codes.shape[0], ", ", codes.shape[1], ", ",
                   codes.shape[2], "), k has (", B, ", ", H, ", ", N, ")");
-    require_shape(codebook.shape[1] >= 1 || B * H * N == 0, op, "the codebook is empty");
-    detail::each_row(k.shape, [&](index_t b, index_t h, index_t n) {
-        double least = std::numeric_limits<double>::infinity();
-        index_t best = 0;
-        for (index_t s = 0; s < codebook.shape[1]; ++s) {
-            double far = 0;
-            for (index_t d = 0; d < codebook.shape[2]; ++d) {
-                const double off = static_cast<double>(k(b, h, n, d)) - static_cast<double>(codebook(h, s, d));
-                far += off * off;
-            }
-            if (far < least) least = far, best = s;
-        }
-        codes(b, h, n) = best;
-    });
+    require_shape(S >= 1 || B * H * N == 0, op, "the codebook is empty");
+    using T = accumulator<std::remove_const_t<K>, std::remove_const_t<C>>;
+    using search = detail::nearest_codes<A, T>;
+    constexpr index_t some = 256;  // keys a task, for which a codebook is laid out
+    const index_t blocks = ceil_div(N, some), tasks = B * H * blocks;
+    detail::in_scratch(
+        op, [&](auto& pool) { return static_cast<std::size_t>(workers(pool, tasks)) * search(carver(), S, D).size; },
+        [&](auto& pool, std::byte* memory) {
+            for_tasks(pool, tasks, [&](index_t task, index_t worker) {
+                const index_t b = task / blocks / H, h = task / blocks % H;
+                const auto size = search(carver(), S, D).size;
+                const search own(carver(memory + static_cast<std::size_t>(worker) * size), S, D);
+                own.set(view<const std::remove_const_t<C>, 2>{
+                    codebook.data + h * codebook.strides[0], {S, D}, {codebook.strides[1], codebook.strides[2]}});
+                const range keys{task % blocks * some, std::min(N, (task % blocks + 1) * some)};
+                for (index_t n = keys.first; n < keys.last; n += search::R) {
+                    const view<const std::remove_const_t<K>, 2> rows{
+                        k.data + b * k.strides[0] + h * k.strides[1] + n * k.strides[2],
+                        {std::min<index_t>(search::R, keys.last - n), D},
+                        {k.strides[2], k.strides[3]}};
+                    own.find(rows, [&](index_t r, index_t code) { codes(b, h, n + r) = code; });
+                }
+            });
+        },
+        policies...);
 }
 
 namespace detail {
 
-/// The tokens of each code: how many, and the mean of their values. In memory of a carver.
+/// Channels of a row of a head.
+template <class T>
+view<T, 1> row_of(const view<T>& x, index_t b, index_t h, index_t n) {
+    return {x.data + b * x.strides[0] + h * x.strides[1] + n * x.strides[2], {x.shape[3]}, {x.strides[3]}};
+}
+
+/// The tokens of each code met: its key, how many there are, and the mean of their values, in the order of first sight.
+/// In memory of a carver.
 template <class T>
 class code_means {
 public:
-    code_means(carver& from, index_t B, index_t H, index_t S, index_t E)
-        : B_(B),
-          H_(H),
-          S_(S),
-          E_(E),
-          counts_(from.take<index_t>(B * H * S)),
-          means_(from.take<T>(B * H * S * E)),
-          logs_(from.take<T>(B * H * S)) {}
-    void clear() {
-        std::fill_n(counts_, B_ * H_ * S_, index_t(0));
-        std::fill_n(means_, B_ * H_ * S_ * E_, T(0));
-        std::fill_n(logs_, B_ * H_ * S_, T(0));
+    code_means(carver& from, index_t B, index_t H, index_t S, index_t D, index_t E)
+        : H_(H),
+          met_(dense(from.take<index_t>(B * H), {B, H})),
+          place_(dense(from.take<index_t>(B * H * S), {B, H, S})),
+          counts_(dense(from.take<index_t>(B * H * S), {B, H, S})),
+          logs_(dense(from.take<T>(B * H * S), {B, H, 1, S})),
+          keys_(heads(from.take<T>(B * H * S * D), {B, H, S, D})),
+          means_(heads(from.take<T>(B * H * S * E), {B, H, S, E})) {}
+    void clear() const {
+        std::fill_n(met_.data, met_.size(), index_t(0));
+        std::fill_n(place_.data, place_.size(), index_t(-1));
     }
 
-    /// Takes in tokens; a mean moves by its share of the difference.
-    template <class C, class V>
-    void add(const view<C, 3>& codes, const view<V>& v, range tokens) {
-        for (index_t b = 0; b < B_; ++b)
-            for (index_t h = 0; h < H_; ++h)
-                for (index_t n = tokens.first; n < tokens.last; ++n) {
-                    const index_t at = (b * H_ + h) * S_ + codes(b, h, n);
-                    const auto count = static_cast<T>(++counts_[at]);
-                    logs_[at] = std::log(count);
-                    for (index_t e = 0; e < E_; ++e) {
-                        T& mean = means_[at * E_ + e];
-                        mean += (static_cast<T>(v(b, h, n, e)) - mean) / count;
-                    }
+    /// Takes in tokens of codes (B, H, n) with keys and values (B, H, n, ..), key(b, h, n) being a row.
+    template <class A, class Context, class C, class Key, class V>
+    void add(const Context& with, const view<C, 3>& codes, const Key& key, const view<V>& v, range tokens) const {
+        for_tasks(*with.pool, met_.size(), [&](index_t head, index_t) {
+            const index_t b = head / H_, h = head % H_;
+            for (index_t n = tokens.first; n < tokens.last; ++n) {
+                index_t& at = place_(b, h, codes(b, h, n));
+                if (at < 0) {
+                    at = met_(b, h)++;
+                    counts_(b, h, at) = 0;
+                    map_row<A, T>(row_of(keys_, b, h, at), as_it_is, key(b, h, n));
+                    std::fill_n(&means_(b, h, at, 0), means_.shape[3], T(0));
                 }
+                const T share = 1 / static_cast<T>(++counts_(b, h, at));
+                const auto moved = [share](const auto& mean, const auto& x) {
+                    return fma(x - mean, std::remove_cvref_t<decltype(x)>(share),
+                               mean);  // by its share of the difference
+                };
+                const auto mean = row_of(means_, b, h, at);
+                map_row<A, T>(mean, moved, mean, row_of(v, b, h, n));
+            }
+            for (index_t s = 0; s < met_(b, h); ++s) logs_(b, h, 0, s) = std::log(static_cast<T>(counts_(b, h, s)));
+        });
     }
-    view<const T> means() const { return heads(means_, {B_, H_, S_, E_}); }
-    /// log n of each code, 0 where there is none, which `present` hides.
-    view<const T, 4> logs() const { return {logs_, {B_, H_, 1, S_}, {H_ * S_, S_, 0, 1}}; }
-    auto present() const {
-        return [this](const where& w) { return counts_[(w.b * H_ + w.h) * S_ + w.j] > 0; };
-    }
+    view<const T> keys() const { return keys_; }
+    view<const T> means() const { return means_; }
+    /// log n of each.
+    view<const T> logs() const { return logs_; }
+    /// The codes met, which come first.
+    struct met_codes {
+        using role = roles::mask;
+        static constexpr bool monotone = true;
+        view<index_t, 2> met;
+        range keys(const where& w) const { return {0, met(w.b, w.h)}; }
+    };
+    met_codes met() const { return {met_}; }
 
 private:
-    index_t B_, H_, S_, E_;
-    index_t* counts_;
-    T *means_, *logs_;
+    index_t H_;
+    view<index_t, 2> met_;
+    view<index_t, 3> place_, counts_;
+    view<T> logs_, keys_, means_;
 };
 
 /// What a causal sequence leaves behind, in memory of a carver: the tokens of two blocks of L, and the means of those
@@ -94,30 +190,36 @@ struct vq_memory {
     view<T> keys, values;    // (B, H, 2 L, D), (B, H, 2 L, E)
 
     vq_memory(carver& from, index_t B, index_t H, index_t S, index_t D, index_t E, index_t L)
-        : before(from, B, H, S, E),
+        : before(from, B, H, S, D, E),
           codes(dense(from.take<index_t>(B * H * 2 * L), {B, H, 2 * L})),
           keys(heads(from.take<T>(B * H * 2 * L * D), {B, H, 2 * L, D})),
           values(heads(from.take<T>(B * H * 2 * L * E), {B, H, 2 * L, E})) {}
 
     /// Rows `to` become some tokens of an operand.
-    template <class C, class V>
-    void write(range to, const view<C, 3>& codebook, const view<const index_t, 3>& code, const view<V>& v) {
-        each_row({codes.shape[0], codes.shape[1], to.size(), 0}, [&](index_t b, index_t h, index_t n) {
-            const index_t s = codes(b, h, to.first + n) = code(b, h, n);
-            for (index_t d = 0; d < keys.shape[3]; ++d) keys(b, h, to.first + n, d) = static_cast<T>(codebook(h, s, d));
-            for (index_t e = 0; e < values.shape[3]; ++e) values(b, h, to.first + n, e) = static_cast<T>(v(b, h, n, e));
+    template <class A, class Context, class C, class V>
+    void write(const Context& with, range to, const view<C, 3>& codebook, const view<const index_t, 3>& code,
+               const view<V>& v) const {
+        const index_t H = codes.shape[1];
+        for_tasks(*with.pool, codes.shape[0] * H, [&](index_t head, index_t) {
+            const index_t b = head / H, h = head % H;
+            for (index_t n = 0; n < to.size(); ++n) {
+                const index_t s = codes(b, h, to.first + n) = code(b, h, n);
+                map_row<A, T>(row_of(keys, b, h, to.first + n), as_it_is, row_of(codebook, h, s));
+                map_row<A, T>(row_of(values, b, h, to.first + n), as_it_is, row_of(v, b, h, n));
+            }
         });
     }
     /// The first block joins the means, the second takes its place.
-    void fold() {
+    template <class A, class Context>
+    void fold(const Context& with) const {
         const index_t L = codes.shape[2] / 2;
-        before.add(codes, values, {0, L});
+        const auto key = [&](index_t b, index_t h, index_t n) { return row_of(keys, b, h, n); };
+        before.template add<A>(with, codes, key, values, {0, L});
         for (index_t b = 0; b < codes.shape[0]; ++b)
             for (index_t h = 0; h < codes.shape[1]; ++h) {
                 std::copy_n(&codes(b, h, L), L, &codes(b, h, 0));
                 for (const auto& rows : {keys, values})
-                    std::copy_n(rows.data + b * rows.strides[0] + h * rows.strides[1] + L * rows.strides[2],
-                                L * rows.shape[3], rows.data + b * rows.strides[0] + h * rows.strides[1]);
+                    std::copy_n(row_of(rows, b, h, L).data, L * rows.shape[3], row_of(rows, b, h, 0).data);
             }
     }
 };
@@ -147,14 +249,6 @@ void check_vq(const char* op, const view<Q>& q, const view<C, 3>& codebook, cons
                   "o overlaps an input");
 }
 
-/// The codebook as keys of every sequence.
-template <class C>
-view<const C> keys_of(const view<C, 3>& codebook, index_t B) {
-    return {codebook.data,
-            {B, codebook.shape[0], codebook.shape[1], codebook.shape[2]},
-            {0, codebook.strides[0], codebook.strides[1], codebook.strides[2]}};
-}
-
 }  // namespace detail
 
 /// Every query sees every token: q (B, H, N, D), codebook (H, S, D), codes (B, H, M), v (B, H, M, E), o (B, H, N, E).
@@ -167,9 +261,13 @@ void vq_attention(const view<Q>& q, const view<C, 3>& codebook, const view<const
     check_vq(op, q, codebook, codes, v, o);
     using T = accumulator<std::remove_const_t<Q>, std::remove_const_t<C>, std::remove_const_t<V>, O>;
     const auto run = [&](carver& from, const auto&... with) {
-        code_means<T> all(from, q.shape[0], q.shape[1], codebook.shape[1], v.shape[3]);
-        if (!from.counts()) all.clear(), all.add(codes, v, {0, v.shape[2]});
-        attention<A>(q, keys_of(codebook, q.shape[0]), all.means(), o, all.present(), bias(all.logs()), with...);
+        code_means<T> all(from, q.shape[0], q.shape[1], codebook.shape[1], q.shape[3], v.shape[3]);
+        if (!from.counts()) {
+            const auto key = [&](index_t b, index_t h, index_t n) { return row_of(codebook, h, codes(b, h, n)); };
+            all.clear();
+            all.template add<A>(pick<roles::context>(calling_thread{}, with...), codes, key, v, {0, v.shape[2]});
+        }
+        attention<A>(q, all.keys(), all.means(), o, all.met(), bias(all.logs()), with...);
     };
     in_shared_scratch(op, run, policies...);
 }
@@ -220,6 +318,7 @@ void run_causal_vq(carver& from, vq_memory<T>& memory, vq_place& place, const vi
     const index_t L = memory.codes.shape[2] / 2, most = std::min(L, N);
     T* const outputs[] = {from.take<T>(B * H * most * E), from.take<T>(B * H * most * E)};
     double* const sums[] = {from.take<double>(B * H * most), from.take<double>(B * H * most)};
+    const auto context = pick<roles::context>(calling_thread{}, with...);
     vq_place at = place;
     index_t met = 0;
     for (index_t first = 0; first < N; ++met) {
@@ -228,7 +327,8 @@ void run_causal_vq(carver& from, vq_memory<T>& memory, vq_place& place, const vi
         first = piece.last;
         // The first three blocks and the last need what any other does.
         const bool known = from.counts() && met > 2 && piece.last < N;
-        if (!from.counts()) memory.write(rows, codebook, slice(codes, 2, piece), slice(v, 2, piece));
+        if (!from.counts())
+            memory.template write<A>(context, rows, codebook, slice(codes, 2, piece), slice(v, 2, piece));
         const auto part = [&, B = B, H = H, E = E](std::size_t i) {
             return partial(heads(outputs[i], {B, H, piece.size(), E}), dense(sums[i], {B, H, piece.size()}));
         };
@@ -239,7 +339,7 @@ void run_causal_vq(carver& from, vq_memory<T>& memory, vq_place& place, const vi
             attention<A>(queries, slice(memory.keys, 2, seen), slice(memory.values, 2, seen), close.o, causal{},
                          score_of(near), lse{close.lse}, with...);
         if (!known && at.early)
-            attention<A>(queries, keys_of(codebook, B), memory.before.means(), far.o, memory.before.present(),
+            attention<A>(queries, memory.before.keys(), memory.before.means(), far.o, memory.before.met(),
                          bias(memory.before.logs()), lse{far.lse}, with...);
         if (!from.counts()) {
             const partial to(slice(o, 2, piece), close.lse);
@@ -250,7 +350,7 @@ void run_causal_vq(carver& from, vq_memory<T>& memory, vq_place& place, const vi
         }
         at.held = rows.last;
         if (at.held == 2 * L) {
-            if (!from.counts()) memory.fold();
+            if (!from.counts()) memory.template fold<A>(context);
             at = {L, true};
         }
     }
