@@ -10,6 +10,7 @@
 
 #include "../core/half.hpp"
 #include "../core/view.hpp"
+#include "../simd/convert.hpp"
 
 namespace heed::inline HEED_ABI {
 
@@ -50,6 +51,56 @@ void check_apart(const view<T, R>& to, const view<U, S>& from) {
     require_shape(same || !overlap(to, from), merge_name, "the result overlaps a part in memory");
 }
 
+/// Some channels of a row, summed by share.
+template <class T>
+struct shares_of_rows {
+    static constexpr index_t channels = 128;  // whole packs
+    alignas(64) T sums[channels] = {}, row[channels] = {};
+
+    void clear() { std::fill_n(sums, channels, T(0)); }
+    template <class O>
+    void add(T share, const O* from, index_t stride, index_t count) {
+        using P = pack<T>;
+        widen_row<default_arch>(from, stride, count, row);
+        for (index_t i = 0; i < count; i += P::size)
+            store_aligned(sums + i, fma(P(share), load_aligned<P>(row + i), load_aligned<P>(sums + i)));
+    }
+};
+
+/// T: the arithmetic.
+template <class T, class O, class L, class... Part>
+void merge_rows(const partial<O, L>& into, const Part&... parts) {
+    const auto [B, H, N, E] = into.o.shape;
+    constexpr double none = -std::numeric_limits<double>::infinity();
+    constexpr int count = sizeof...(Part);
+    constexpr index_t piece = shares_of_rows<T>::channels;
+    shares_of_rows<T> total;
+    for (index_t b = 0; b < B; ++b)
+        for (index_t h = 0; h < H; ++h)
+            for (index_t n = 0; n < N; ++n) {
+                const double logs[count] = {static_cast<double>(parts.lse(b, h, n))...};
+                double top = none, sum = 0;
+                for (double x : logs)
+                    if (x > top || x != x) top = x;  // a NaN stays
+                for (double x : logs) sum += x == none ? 0.0 : std::exp(x - top);
+                T share[count];
+                for (int p = 0; p < count; ++p)
+                    share[p] = logs[p] == none ? T(0) : static_cast<T>(std::exp(logs[p] - top) / sum);
+                for (index_t e = 0; e < E; e += piece) {
+                    const index_t width = std::min(piece, E - e);
+                    total.clear();
+                    int p = 0;
+                    const auto add = [&](const auto& part) {
+                        if (logs[p] != none) total.add(share[p], &part.o(b, h, n, e), part.o.strides[3], width);
+                        ++p;
+                    };
+                    (add(parts), ...);
+                    narrow_row<default_arch>(total.sums, width, &into.o(b, h, n, e), into.o.strides[3]);
+                }
+                into.lse(b, h, n) = static_cast<L>(top == none ? none : top + std::log(sum));
+            }
+}
+
 }  // namespace detail
 
 /// into = the merge of the parts. `into` may be one of the parts, exactly; it must not overlap them otherwise.
@@ -70,32 +121,7 @@ void merge(const partial<O, L>& into, const Part&... parts) {
         detail::check_apart(into.lse, part.o);
     };
     (apart(parts), ...);
-    const auto [B, H, N, E] = into.o.shape;
-    constexpr double none = -std::numeric_limits<double>::infinity();
-    constexpr int count = sizeof...(Part);
-    for (index_t b = 0; b < B; ++b)
-        for (index_t h = 0; h < H; ++h)
-            for (index_t n = 0; n < N; ++n) {
-                const double logs[count] = {static_cast<double>(parts.lse(b, h, n))...};
-                double top = none, sum = 0;
-                for (double x : logs)
-                    if (x > top || x != x) top = x;  // a NaN stays
-                for (double x : logs) sum += x == none ? 0.0 : std::exp(x - top);
-                T share[count];
-                for (int p = 0; p < count; ++p)
-                    share[p] = logs[p] == none ? T(0) : static_cast<T>(std::exp(logs[p] - top) / sum);
-                for (index_t e = 0; e < E; ++e) {
-                    T o = 0;
-                    int p = 0;
-                    const auto add = [&](const auto& part) {
-                        if (logs[p] != none) o += share[p] * static_cast<T>(part.o(b, h, n, e));
-                        ++p;
-                    };
-                    (add(parts), ...);
-                    into.o(b, h, n, e) = static_cast<O>(o);
-                }
-                into.lse(b, h, n) = static_cast<L>(top == none ? none : top + std::log(sum));
-            }
+    detail::merge_rows<T>(into, parts...);
 }
 
 }  // namespace heed::inline HEED_ABI
