@@ -298,6 +298,12 @@ TEST(pool_neighbours, softmax_over_the_group_for_each_channel) {
                 }
         }
         pool_neighbours(seq(f), to);
+        threads pool(3);
+        std::size_t need = 0;
+        pool_neighbours(seq(f), to_turned, view<const float, 3>{}, scratch_size(pool, need));
+        arena enough(need);
+        pool_neighbours(seq(f), to_turned, view<const float, 3>{}, on(pool, enough));
+        EXPECT_TRUE(test::same_values(out, turned));
         auto back = seq(f);
         back.data += 7 * back.strides[1];
         back.strides[1] = -back.strides[1];

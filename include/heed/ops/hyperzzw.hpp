@@ -6,6 +6,7 @@
 #pragma once
 
 #include "../engine/convolution.hpp"
+#include "row_maps.hpp"
 
 namespace heed::inline HEED_ABI {
 
@@ -27,11 +28,14 @@ void hyperzzw(const W& w, const Z& z, Y&& y, alignment how, const Policies&... p
                   B, ", ", N, ", ", C, ")");
     require_shape(!overlap(out, fast) && !overlap(out, slow), op, "y overlaps z or W");
     if (out.size() == 0) return;
+    const auto by_channel = [C = C, N = N](const auto* data, const extents<2>& strides) {
+        return view<const std::remove_cvref_t<decltype(*data)>, 3>{data, {1, C, N}, {0, strides[0], strides[1]}};
+    };
     std::vector<T> taps(static_cast<std::size_t>(C * N));
     for (index_t b = 0; b < B; ++b) {
-        for (index_t c = 0; c < C; ++c)
-            for (index_t n = 0; n < N; ++n)
-                taps[static_cast<std::size_t>(c * N + n)] = static_cast<T>(slow(c, n)) * static_cast<T>(fast(b, n, c));
+        detail::map_rows<A, T>(detail::pick<roles::context>(detail::calling_thread{}, policies...),
+                               dense(taps.data(), {1, C, N}), detail::product_of, by_channel(slow.data, slow.strides),
+                               by_channel(&fast(b, 0, 0), {fast.strides[2], fast.strides[1]}));
         const convolution_filter<T, A> filter(
             dense(taps.data(), {C, N}), filter_options{.longest = N, .ahead = how == alignment::centred ? N / 2 : 0});
         const range one{b, b + 1};
