@@ -110,29 +110,26 @@ void check_state(const char* op, const state<T>* s, const recurrence_extents& x,
         require_shape(s->shape()[a] == want[a], op, "the state has ", s->shape()[a], " ", axes[a], ", the call needs ", want[a]);
 }
 
-/// Whether blocks of tokens pay: token by token a delta rule reads its state twice and waits for the first reading, which
-/// a block of a large state saves. Measured at D = E = 64 and 128.
+/// Whether blocks of tokens may pay: token by token a delta rule reads its state twice and waits for the first reading,
+/// which a block of a large state saves. Measured at D = E = 64 and 128.
 template <class Loader>
-constexpr bool blocks_pay(index_t N, index_t D) {
-    constexpr bool by_number = Loader::decay == decay_kind::none || Loader::decay == decay_kind::scalar;
-    return by_number && Loader::update == update_kind::delta && N >= token_block && D >= 96;
-}
+inline constexpr bool blocks_may_pay = (Loader::decay == decay_kind::none || Loader::decay == decay_kind::scalar) &&
+                                       Loader::update == update_kind::delta;
+template <class Loader, class Form>
+inline constexpr bool in_blocks = std::is_same_v<Form, fastest_form> ? blocks_may_pay<Loader> : !std::is_same_v<Form, recurrent>;
 
 /// Which form is computed, and in which chunks.
-template <bool Chunkable, class Loader, class Form>
+template <class Loader, class Form>
 form_choice choose_form(const char* op, const Form& form, index_t N, index_t D) {
-    if constexpr (std::is_same_v<Form, recurrent>) {
+    if constexpr (!in_blocks<Loader, Form>) {
         return {0};
     } else if constexpr (std::is_same_v<Form, fastest_form>) {
-        return {Chunkable && blocks_pay<Loader>(N, D) ? token_block : 0, token_block};
+        return {N >= token_block && D >= 96 ? token_block : 0, token_block};
+    } else if constexpr (std::is_same_v<Form, parallel>) {
+        return {std::max<index_t>(N, 1)};
     } else {
-        static_assert(Chunkable, "heed: this decay or update has the recurrent form only");
-        if constexpr (std::is_same_v<Form, parallel>) {
-            return {std::max<index_t>(N, 1)};
-        } else {
-            form.check(op);
-            return {std::min(form.tokens, std::max<index_t>(N, 1))};
-        }
+        form.check(op);
+        return {std::min(form.tokens, std::max<index_t>(N, 1))};
     }
 }
 
@@ -163,7 +160,8 @@ void with_recurrence(const char* op, const view<Q>& q, const view<K>& k, const v
     static_assert(Loader::read != read_kind::bonus || Loader::update == update_kind::additive,
                   "heed: a bonus goes with additive updates only");
     using Call = recurrence_call<A, T, Loader, O, std::remove_const_t<decltype(normaliser)>,
-                                 std::remove_const_t<decltype(order)>, std::remove_const_t<decltype(sequences)>>;
+                                 std::remove_const_t<decltype(order)>, std::remove_const_t<decltype(sequences)>,
+                                 in_blocks<Loader, std::remove_const_t<decltype(form)>>>;
     static_assert(Loader::read == read_kind::after || Call::causal,
                   "heed: a bonus and reads before the token go with causal orders only");
     static_assert(Loader::update == update_kind::additive || Loader::decay != decay_kind::complex,
@@ -195,8 +193,7 @@ void with_recurrence(const char* op, const view<Q>& q, const view<K>& k, const v
             longest = std::max(longest, sequences.offsets[i + 1] - sequences.offsets[i]);
         }
     }
-    const form_choice chosen =
-        choose_form<Call::chunkable, Loader, std::remove_const_t<decltype(form)>>(op, form, longest, x.D);
+    const form_choice chosen = choose_form<Loader, std::remove_const_t<decltype(form)>>(op, form, longest, x.D);
     const Loader load{q, k, v, forget, write, observe, features, static_cast<T>(scale_by), x};
     check_state(op, carried, x, load.state_rows());
     check_apart(op, o, {"decay", "update", "read", "features", "normaliser", "packed offsets"}, forget, write, observe,

@@ -22,12 +22,11 @@ struct form_choice {
     index_t least = 0;
 };
 
-template <class A, class T, class Loader, class O, class Normaliser, class Order, class Sequences>
+/// Blocks: whether some of its sequences are met in chunks.
+template <class A, class T, class Loader, class O, class Normaliser, class Order, class Sequences, bool Blocks>
 struct recurrence_call {
     static constexpr index_t L = lanes<T, A>;
     static constexpr bool normalised = !std::is_same_v<Normaliser, not_normalised>;
-    static constexpr bool chunkable = Loader::decay != decay_kind::columns && Loader::decay != decay_kind::complex &&
-                                      (Loader::update == update_kind::additive || Loader::update == update_kind::delta);
     static constexpr bool reads = !std::is_same_v<Order, only_write>, writes = !std::is_same_v<Order, only_read>;
     static constexpr bool causal = !std::is_same_v<Order, non_causal> && reads && writes;
     using token_tile = recurrent_tile<A, T, Loader::decay, Loader::update, Loader::read>;
@@ -89,8 +88,8 @@ private:
             weights = from.take<T>(normalised ? shape.reads * token_block * L : 0);
             ones = from.take<T>(normalised ? L : 0);
             own_state = from.take<T>(c.carried ? 0 : c.state_rows() * state<T>::stride_of(packs * L));
-            if (c.form.chunk > 0)
-                chunk.emplace(from, c.form.chunk, shape, (packs + normalised) * L, Loader::update == update_kind::delta);
+            if (Blocks && c.form.chunk > 0)
+                chunk.emplace(from, c.form.chunk, shape, (packs + normalised) * L, Loader::decay, Loader::update);
         }
     };
     /// Rows of a state in memory.
@@ -180,7 +179,7 @@ private:
 
     template <class Each>
     void advance_chunk(const token_rows<T>& x, const Each& each, space& s, index_t& block, bool last, token_pass pass) const {
-        if constexpr (chunkable) {
+        if constexpr (Blocks) {
             const chunked_tile<A, T, Loader::decay, Loader::update, Loader::read> tile(*s.chunk);
             if (pass == token_pass::read) {
                 each([&](const token_rows<T>& rows, index_t, index_t packs, T* at, index_t stride) {
@@ -188,14 +187,18 @@ private:
                 });
                 return;
             }
-            tile.prepare(x, block);
-            each([&](const token_rows<T>& rows, index_t first, index_t packs, T* at, index_t stride) {
-                tile.read(rows, block, first, packs, at, stride, pass);
-            });
-            if (++block < s.chunk->tokens / token_block && !last) return;
-            const index_t tokens = (block - 1) * token_block + x.count;
-            each([&](const token_rows<T>& rows, index_t first, index_t packs, T* at, index_t stride) {
-                tile.write(rows, block, tokens, first, packs, at, stride);
+            const index_t updates = x.count * updates_of_token(Loader::update, x);
+            for (index_t first = 0; first < updates; first += token_block, ++block) {
+                const auto own = tile.block_at(x, block, first);
+                tile.prepare(x, own);
+                each([&](const token_rows<T>& rows, index_t column, index_t packs, T* at, index_t stride) {
+                    tile.read(rows, own, column, packs, at, stride, pass);
+                });
+            }
+            if (block < s.chunk->updates / token_block && !last) return;
+            const index_t all = block * token_block - (round_up(updates, token_block) - updates);
+            each([&](const token_rows<T>& rows, index_t column, index_t packs, T* at, index_t stride) {
+                tile.write(rows, all, column, packs, at, stride);
             });
             block = 0;
         }

@@ -224,11 +224,15 @@ private:
                         store_aligned(s.y + i * s.row + d, load_aligned<P>(s.decay + i * s.row + d) *
                                                                load<P>(r.k[i * r.steps] + d));
         }
-        if constexpr (update == update_kind::low_rank)
-            for (index_t i = 0; i < at.count; ++i) {
-                load_row<A>(write.a, at.b, serving(h, x.heads, write.a.shape[1]), at[i], s.x + i * s.row);
-                load_row<A>(write.b, at.b, serving(h, x.heads, write.b.shape[1]), at[i], s.y + i * s.row);
-            }
+        if constexpr (update == update_kind::low_rank) {
+            const auto load = [&](const auto& from, T* to) {
+                for (index_t i = 0; i < at.count; ++i, to += s.row) {
+                    load_row<A>(from, at.b, serving(h, x.heads, from.shape[1]), at[i], to);
+                    std::fill(to + x.D, to + s.row, T(0));
+                }
+            };
+            load(write.a, s.x), load(write.b, s.y);
+        }
     }
     /// sum_d q u k of each token: what it sees of its own value.
     void load_diagonal(const token_rows<T>& r, const space& s, index_t h) const {
