@@ -18,9 +18,7 @@ recurrence_task task_of(const std::string& op, index_t D, index_t N, index_t H, 
 bool takes_part(const std::string& by, const recurrence_task& t) {
     const bool rwkv = t.op.starts_with("rwkv");
     if (by == "naive" || by == "eigen") return !rwkv && t.op != "based" && t.N <= 4096;
-    if (by == "heed.parallel") return t.op != "rwkv7" && t.N <= 4096;
-    if (by == "heed.chunked") return t.op != "rwkv7";
-    return true;
+    return by != "heed.parallel" || t.N <= 4096;
 }
 void add(std::vector<measurement>& rows, const recurrence_task& t) {
     for (const recurrence_contestant& c : recurrence_contestants())

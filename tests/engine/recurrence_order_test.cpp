@@ -46,6 +46,40 @@ TEST(recurrence_order, every_query_after_the_last_token) {
     }
 }
 
+/// Queries of another sequence than keys, values and gates.
+TEST(recurrence_order, every_query_after_the_last_token_of_others) {
+    for (index_t M : {0, 1, 17, 50, 100})
+        for (index_t N : {0, 1, 16, 50}) {
+            SCOPED_TRACE(testing::Message() << N << " queries, " << M << " keys");
+            const recurrence_data<float> x({2, 4, 2, 2, M, 9, 17, 1, 2});
+            const auto q = normal<float>({2, 4, N, 9}, 40);
+            const auto check = [&](unsigned parts, const auto&... policies) {
+                return recurs(
+                    q, x.k, x.v,
+                    [&](auto real) {
+                        auto with = x.defined(parts | all_at_once)(real);
+                        with.updates = 1;
+                        return with;
+                    },
+                    non_causal{}, policies...);
+            };
+            EXPECT_TRUE(check(plain));
+            EXPECT_TRUE(check(by_token, x.token_gate(), chunked{16}));
+            EXPECT_TRUE(check(delta, x.delta_update()));
+        }
+}
+
+TEST(recurrence_order, queries_of_others_are_a_state_that_is_recalled) {
+    const recurrence_data<float> x({2, 4, 2, 2, 40, 9, 17, 1, 2});
+    const auto q = normal<float>({2, 4, 23, 9}, 40);
+    tensor<float> o({2, 4, 23, 17}), recalled(o.shape());
+    recurrence(q, x.k, x.v, o, x.token_gate(), elu_plus_one{}, sum_of_keys{}, non_causal{});
+    state<float> s(2, 2, 9, 17);
+    absorb(s, x.k, x.v, x.token_gate(), elu_plus_one{}, sum_of_keys{});
+    recall(s, q, recalled, elu_plus_one{}, sum_of_keys{});
+    EXPECT_TRUE(all_near(o, recalled, 1e-5));
+}
+
 /// A definition whose sequences are packed at these offsets.
 template <class T>
 auto packed_at(const recurrence_data<T>& x, unsigned parts, const std::vector<index_t>& offsets) {

@@ -97,7 +97,7 @@ TEST(gated_rfa, is_the_definition) {
         [&] {
             sentential_rfa(x.q, x.k, x.v, o, w, numbers(c), part_of_numbers(x.token, {0, 3}));
         },
-        "recurrence: gates of keys have 3 tokens, q has 37");
+        "recurrence: gates of keys have 3 tokens, k has 37");
 }
 
 TEST(gated_rfa, of_packed_sequences_takes_the_gates_of_their_tokens) {

@@ -14,13 +14,13 @@ constexpr taylor_form forms[] = {taylor_form::direct, taylor_form::efficient, ta
 struct operands {
     tensor<float> q, k, v, qn, kn, o;
     std::vector<float> tau;
-    operands(index_t B, index_t H, index_t N, index_t D, index_t E)
+    operands(index_t B, index_t H, index_t N, index_t D, index_t E, index_t M = 0)
         : q(normal<float>({B, H, N, D}, 1)),
-          k(normal<float>({B, H, N, D}, 2)),
-          v(normal<float>({B, H, N, E}, 3)),
+          k(normal<float>({B, H, M ? M : N, D}, 2)),
+          v(normal<float>({B, H, M ? M : N, E}, 3)),
           qn(q.shape()),
           kn(k.shape()),
-          o(v.shape()) {
+          o({B, H, N, E}) {
         for (index_t h = 0; h < H; ++h) tau.push_back(1.0f + 0.5f * static_cast<float>(h));
     }
     void prepare() {
@@ -93,6 +93,17 @@ TEST(taylor_shift, of_a_temperature_of_0_or_rows_of_0_is_the_mean) {
         for (taylor_form form : forms) {
             taylor_shift(x.qn, x.kn, x.v, x.o, false, form);
             EXPECT_TRUE(all_near(x.o, x.mean(), 1e-6));
+        }
+    }
+}
+
+TEST(taylor_shift, of_other_tokens_than_its_queries) {
+    for (auto [N, M] : {std::array<index_t, 2>{9, 40}, {70, 21}, {1, 100}}) {
+        operands x(2, 2, N, 6, 7, M);
+        x.prepare();
+        for (taylor_form form : forms) {
+            taylor_shift(x.qn, x.kn, x.v, x.o, true, form);
+            EXPECT_TRUE(x.holds(true, false)) << N << " queries, " << M << " keys, form " << static_cast<int>(form);
         }
     }
 }

@@ -54,8 +54,8 @@ state<T>* state_in(First& first, Rest&... rest) {
     }
 }
 
-/// Extents of the operands, checked.
-template <class Q, class K, class V, class O>
+/// Extents of the operands, checked. Apart: queries are as many as they like.
+template <bool Apart, class Q, class K, class V, class O>
 recurrence_extents check_recurrence(const char* op, const view<const Q>& q, const view<const K>& k, const view<const V>& v,
                                     const view<O>& o, index_t steps) {
     const auto whole = [&](const auto& x) {
@@ -68,7 +68,10 @@ recurrence_extents check_recurrence(const char* op, const view<const Q>& q, cons
     same(k.shape[0], "k", q.shape[0], "q", "batch");
     same(v.shape[0], "v", q.shape[0], "q", "batch");
     same(o.shape[0], "o", q.shape[0], "q", "batch");
-    same(k.shape[2], "k", q.shape[2] * steps, steps == 1 ? "q" : "q, times the factors,", "tokens");
+    if constexpr (Apart)
+        require_shape(k.shape[2] % steps == 0, op, "k has ", k.shape[2], " tokens, no multiple of the ", steps, " factors");
+    else
+        same(k.shape[2], "k", q.shape[2] * steps, steps == 1 ? "q" : "q, times the factors,", "tokens");
     same(v.shape[2], "v", k.shape[2], "k", "tokens");
     same(o.shape[2], "o", q.shape[2], "q", "tokens");
     same(k.shape[3], "k", q.shape[3], "q", "width");
@@ -88,7 +91,7 @@ recurrence_extents check_recurrence(const char* op, const view<const Q>& q, cons
         require_shape(!o.data || !x.data || !overlap(o, x), op, "o overlaps ", name, " in memory");
     };
     apart(q, "q"), apart(k, "k"), apart(v, "v");
-    return {q.shape[0], heads, q.shape[2], q.shape[3], v.shape[3]};
+    return {q.shape[0], heads, Apart ? k.shape[2] / steps : q.shape[2], q.shape[3], v.shape[3]};
 }
 
 /// Throws where o shares memory with what policies read.
@@ -172,8 +175,9 @@ void with_recurrence(const char* op, const view<Q>& q, const view<K>& k, const v
                   "heed: a normaliser goes with additive updates only");
 
     if constexpr (requires { write.check_steps(op); }) write.check_steps(op);
-    recurrence_extents x = check_recurrence(op, view<const q_type>(q), view<const k_type>(k), view<const v_type>(v), o,
-                                            write.steps());
+    constexpr bool apart = std::is_same_v<std::remove_const_t<decltype(order)>, non_causal>;
+    recurrence_extents x = check_recurrence<apart>(op, view<const q_type>(q), view<const k_type>(k), view<const v_type>(v), o,
+                                                   write.steps());
     double scale_by = x.D > 0 ? 1 / std::sqrt(static_cast<double>(x.D)) : 1.0;
     if constexpr (Loader::mapped) scale_by = 1;
     if constexpr (requires { factor.factor; }) scale_by = factor.factor;
@@ -186,6 +190,7 @@ void with_recurrence(const char* op, const view<Q>& q, const view<K>& k, const v
     index_t longest = x.N;
     if constexpr (std::is_same_v<std::remove_const_t<decltype(sequences)>, packed>) {
         sequences.check(op, x.B, x.N);
+        require_shape(q.shape[2] == x.N, op, "packed sequences have ", x.N, " keys and ", q.shape[2], " queries");
         x.B = sequences.sequences();
         longest = 0;
         for (index_t s = 0; s < x.B; ++s) {
@@ -218,8 +223,8 @@ void run_recurrence(const Call& call, const char* op, const P&... policies) {
 
 /// o_t = scale q_t^T S_t with S_t = A_t S_{t-1} + k_t w_t^T along the tokens of each sequence; see README.md for the policies.
 ///
-/// Shapes: q (B, Hq, N, D), k (B, Hk, N, D), v (B, Hv, N, E), o (B, max(Hq, Hs), N, E). There are Hs = max(Hk, Hv) states a
-/// sequence; Hk, Hv and the heads of gates divide Hs, neighbours sharing a row; Hq divides it, or is a multiple, where several
+/// Shapes: q (B, Hq, N, D), k (B, Hk, N, D), v (B, Hv, N, E), o (B, max(Hq, Hs), N, E); with non_causal{}, k, v and gates may
+/// have other tokens than q and o, and another number of them. There are Hs = max(Hk, Hv) states a sequence; Hk, Hv and the heads of gates divide Hs, neighbours sharing a row; Hq divides it, or is a multiple, where several
 /// queries read one state. Any strides; elements float, double, bf16 or f16, each operand its own; sums are float (double if
 /// any operand is). The default scale is 1/sqrt(D), or 1 with a feature map. A state<T> among the policies is where the
 /// recurrence starts, and then what it ends with. Throws shape_error or argument_error before anything is written.

@@ -99,7 +99,6 @@ private:
 
     /// One head of one sequence, value columns of some packs.
     void walk(index_t b, index_t h, range packs, const T* initial, space& s) const {
-        const token_walk all = sequences_of(b);
         T* at = s.own_state;
         index_t stride = state<T>::stride_of(packs.size() * L);
         if (carried) {
@@ -116,17 +115,18 @@ private:
         }
         const columns to{at, stride, packs};
         if constexpr (causal) {
-            pass_over(all, b, h, to, s, token_pass::both);
+            pass_over(sequence(b, load.x.N), h, to, s, token_pass::both);
         } else {
-            if constexpr (writes) pass_over(all, b, h, to, s, token_pass::write);
-            if constexpr (reads) pass_over(all, b, h, to, s, token_pass::read);
+            if constexpr (writes) pass_over(sequence(b, load.x.N), h, to, s, token_pass::write);
+            if constexpr (reads) pass_over(sequence(b, o.shape[2]), h, to, s, token_pass::read);
         }
         if constexpr (normalised && writes)
             for (index_t d = 0; carried && packs.first == 0 && d < load.x.D; ++d)
                 carried->key_sums()(b, h, d) = s.sums[d * L];
     }
-    token_walk sequences_of(index_t b) const {
-        token_walk all{b, 0, 1, load.x.N};
+    /// Sequence b, of N tokens unless it is packed.
+    token_walk sequence(index_t b, index_t N) const {
+        token_walk all{b, 0, 1, N};
         if constexpr (std::is_same_v<Sequences, packed>) {
             const auto i = static_cast<std::size_t>(b);
             all = {0, sequences.offsets[i], 1, sequences.offsets[i + 1] - sequences.offsets[i]};
@@ -145,13 +145,13 @@ private:
         range packs;
     };
 
-    void pass_over(const token_walk& all, index_t b, index_t h, const columns& to, space& s, token_pass pass) const {
+    void pass_over(const token_walk& all, index_t h, const columns& to, space& s, token_pass pass) const {
         const range values{to.packs.first * L, std::min(to.packs.last * L, load.x.E)};
         const view<O>* const direct = normalised || !reads ? nullptr : &o;
         const bool blockwise = s.chunk && all.count >= form.least;
         for (index_t t = 0, block = 0; t < all.count; t += token_block) {
             token_rows<T> x = load.rows(s.tokens, all, t, h, values, direct, blockwise, pass);
-            lines_ahead ahead = load.after(all, t, h, values, o);
+            lines_ahead ahead = load.after(all, t, h, values, o, pass);
             ahead.within(lines_ahead::asked * token_block * to.packs.size());
             x.ahead = &ahead;
             token_rows<T> z = x;  // the same over values of 1
@@ -174,7 +174,6 @@ private:
             }
             if (pass != token_pass::write) deliver(x, z, all, t, h, values, s.tokens.o);
         }
-        (void)b;
     }
 
     template <class Each>

@@ -114,7 +114,7 @@ struct recurrence_loader {
 
     /// The rows of the tokens after a block's; outputs too, since a line is read before a part of it is written.
     template <class O>
-    lines_ahead after(const token_walk& all, index_t t, index_t h, range values, const view<O>& o) const {
+    lines_ahead after(const token_walk& all, index_t t, index_t h, range values, const view<O>& o, token_pass pass) const {
         const index_t done = std::min(t + token_block, all.count);
         const token_walk next = all.part(done, std::min(token_block, all.count - done));
         lines_ahead lines;
@@ -126,16 +126,19 @@ struct recurrence_loader {
                           from.strides[2] * size, next.count * steps, columns.size() * size);
         };
         const index_t steps = write.steps();
-        add(k, serving(h, x.heads, k.shape[1]), steps, {0, k.shape[3]});
-        if (q.shape[1] <= x.heads) add(q, serving(h, x.heads, q.shape[1]), 1, {0, q.shape[3]});
-        add(v, serving(h, x.heads, v.shape[1]), steps, values);
-        if constexpr (decay == decay_kind::rows)
-            add(forget.logs, serving(h, x.heads, forget.logs.shape[1]), 1, {0, x.D});
-        if (reads() == 1 && (!std::is_same_v<O, T> || !outweighs_caches(o))) add(o, h, 1, values);
-        if constexpr (update == update_kind::low_rank) {
-            add(write.a, serving(h, x.heads, write.a.shape[1]), 1, {0, x.D});
-            add(write.b, serving(h, x.heads, write.b.shape[1]), 1, {0, x.D});
+        if (pass != token_pass::read) add(k, serving(h, x.heads, k.shape[1]), steps, {0, k.shape[3]});
+        if (pass != token_pass::write && q.shape[1] <= x.heads) add(q, serving(h, x.heads, q.shape[1]), 1, {0, q.shape[3]});
+        if (pass != token_pass::read) {
+            add(v, serving(h, x.heads, v.shape[1]), steps, values);
+            if constexpr (decay == decay_kind::rows)
+                add(forget.logs, serving(h, x.heads, forget.logs.shape[1]), 1, {0, x.D});
         }
+        if (pass != token_pass::write && reads() == 1 && (!std::is_same_v<O, T> || !outweighs_caches(o))) add(o, h, 1, values);
+        if constexpr (update == update_kind::low_rank)
+            if (pass != token_pass::read) {
+                add(write.a, serving(h, x.heads, write.a.shape[1]), 1, {0, x.D});
+                add(write.b, serving(h, x.heads, write.b.shape[1]), 1, {0, x.D});
+            }
         return lines;
     }
 

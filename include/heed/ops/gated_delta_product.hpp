@@ -11,7 +11,7 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Policies as of deltanet; the recurrent form only.
+/// Policies as of deltanet.
 template <class A = default_arch, class Q, class K, class V, class O, class G, class Beta, class... P>
 void gated_delta_product(const Q& q, const K& k, const V& v, O&& o, const view<G, 3>& g, const view<Beta, 3>& beta,
                          index_t n, P&&... policies) {

@@ -11,7 +11,8 @@ namespace heed::inline HEED_ABI {
 
 /// q (B, Hq, N, D), k (B, Hk, N, D), v (B, Hv, N, E), o (B, max(Hq, Hk, Hv), N, E); heads, types and errors as in
 /// recurrence. Policies: those of recurrence, and of features elu_plus_one{} if there are none, of normalisers
-/// sum_of_keys{}; identity_features{} and not_normalised{} take them away. Causal, unless non_causal{}. With a state<T>
+/// sum_of_keys{}; identity_features{} and not_normalised{} take them away. Causal, unless non_causal{},
+/// whose queries may be of other tokens than keys and values (cross attention). With a state<T>
 /// among the policies a call goes on where the last one ended, so one token is the same call with N = 1.
 template <class A = default_arch, class Q, class K, class V, class O, class... P>
 void linear_attention(const Q& q, const K& k, const V& v, O&& o, P&&... policies) {

@@ -44,14 +44,14 @@ struct sized_sum_of_keys {
     }
 };
 
-/// The length from which the efficient form is faster. It is where the paper's count of operations crosses; the two
-/// forms here do so close by, at about 340, 1050 and 5000 keys for D = E = 16, 32 and 64 (AVX-512).
+/// The length from which the efficient form is faster: 2 / (1 / N + 1 / M) for N queries of M keys. It is where the paper's
+/// count of operations crosses; the two forms here do so close by, at about 340, 1050 and 5000 for D = E = 16, 32 and 64
+/// (AVX-512).
 constexpr index_t taylor_shift_crossover(index_t D) { return D * D + D + 1; }
 
 enum class taylor_form { fastest, direct, efficient };
 
-/// q (B, H, N, D), k (B, G, M, D), v (B, G, M, E), o (B, H, N, E); the efficient form wants M = N. Every row sees every
-/// key. `sized` asks for the factor sqrt(M / D). Policies: on{...}; taylor_features{1, c0, c1, c2} for other
+/// q (B, H, N, D), k (B, G, M, D), v (B, G, M, E), o (B, H, N, E). Every row sees every key. `sized` asks for the factor sqrt(M / D). Policies: on{...}; taylor_features{1, c0, c1, c2} for other
 /// coefficients, within the bounds of taylor_softmax.
 template <class A = default_arch, class Q, class K, class V, class O, class... P>
 void taylor_shift(const Q& q, const K& k, const V& v, O&& o, bool sized = true, taylor_form form = taylor_form::fastest,
@@ -60,7 +60,7 @@ void taylor_shift(const Q& q, const K& k, const V& v, O&& o, bool sized = true, 
     const index_t N = as_view(q).shape[2], D = as_view(q).shape[3], M = as_view(k).shape[2];
     const double size = sized && D > 0 ? std::sqrt(static_cast<double>(M) / static_cast<double>(D)) : 1.0;
     if (form == taylor_form::fastest)
-        form = N == M && N > taylor_shift_crossover(D) ? taylor_form::efficient : taylor_form::direct;
+        form = 2 * N * M > taylor_shift_crossover(D) * (N + M) ? taylor_form::efficient : taylor_form::direct;
     const auto map = detail::pick<roles::features>(taylor_features{1}, policies...);
     static_assert(std::is_same_v<decltype(map), const taylor_features>,
                   "heed: the features of TaylorShift are taylor_features");

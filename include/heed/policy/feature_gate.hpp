@@ -43,7 +43,7 @@ struct gated_features {
         require_shape(g.shape[0] == k[0], op, "gates of keys have batch ", g.shape[0], ", k has ", k[0]);
         require_shape(g.shape[1] == 1 || g.shape[1] == k[1], op, "gates of keys have ", g.shape[1], " heads, k has ",
                       k[1]);
-        require_shape(g.shape[2] == q[2], op, "gates of keys have ", g.shape[2], " tokens, q has ", q[2]);
+        require_shape(g.shape[2] == k[2], op, "gates of keys have ", g.shape[2], " tokens, k has ", k[2]);
     }
     auto token_views() { return std::tuple_cat(detail::token_views(map), std::tie(g)); }
     auto parameters() const { return detail::parameters_of(map); }

@@ -34,6 +34,7 @@ struct recurrence_options {
     bool absolute = false;    // |q.z| in place of q.z
     std::function<Real(index_t b, index_t h, index_t n)> floor = {};  // and at least this; h of o
     bool reversed = false, non_causal = false;                        // from the end; every query reads the last state
+    index_t updates = 0;                // rows of k a token, where every query reads the last state and rows of q are others
     std::vector<index_t> offsets = {};  // packed: sequence i is [offsets[i], offsets[i + 1])
     std::optional<Real> scale = {};     // default 1 / sqrt(D), or 1 with features
 };
@@ -118,8 +119,9 @@ void recurrence_loops(const view<Q>& q, const view<K>& k, const view<V>& v, cons
                       const recurrence_options<Real>& with, const view<T>& state) {
     const index_t B = q.shape[0], Hq = q.shape[1], N = q.shape[2], D = q.shape[3];
     const index_t Hk = k.shape[1], Hv = v.shape[1], E = v.shape[3];
-    const index_t Hs = std::max(Hk, Hv), Ho = std::max(Hq, Hs), m = N > 0 ? k.shape[2] / N : 1;
-    require_shape(k.shape == extents<4>{B, Hk, N * m, D} && v.shape == extents<4>{B, Hv, N * m, E} &&
+    const index_t Hs = std::max(Hk, Hv), Ho = std::max(Hq, Hs);
+    const index_t m = with.updates ? with.updates : N > 0 ? k.shape[2] / N : 1, M = with.updates ? k.shape[2] / m : N;
+    require_shape(k.shape == extents<4>{B, Hk, M * m, D} && v.shape == extents<4>{B, Hv, M * m, E} &&
                       o.shape == extents<4>{B, Ho, N, E},
                   "ref::recurrence", "shapes of q, k, v, o do not fit");
     const Real scale =
@@ -131,7 +133,7 @@ void recurrence_loops(const view<Q>& q, const view<K>& k, const view<V>& v, cons
 
     for (index_t s = 0; s < sequences; ++s)
         for (index_t h = 0; h < Hs; ++h) {
-            const index_t first = packed ? with.offsets[s] : 0, last = packed ? with.offsets[s + 1] : N;
+            const index_t first = packed ? with.offsets[s] : 0, last = packed ? with.offsets[s + 1] : M;
             matrix<Real> S{with.phase ? 2 * F : F, with.normalised ? E + 1 : E};
             if (state.data) S.load(state, s, h);
             const auto token = [&](index_t i) {
@@ -160,7 +162,7 @@ void recurrence_loops(const view<Q>& q, const view<K>& k, const view<V>& v, cons
                 if (!before && !with.non_causal) answer(t);
             }
             if (with.non_causal)
-                for (index_t i = first; i < last; ++i) answer(token(i));
+                for (index_t i = first; i < (packed ? last : N); ++i) answer({packed ? 0 : s, h, i, F, {}, {}});
             if (state.data) S.store(state, s, h);
         }
 }
