@@ -1,4 +1,5 @@
 // Retention against its definition, its block, and its limits.
+#include <heed/core/threads.hpp>
 #include <heed/ops/retention.hpp>
 
 #include "recurrent_op.hpp"
@@ -126,6 +127,80 @@ TEST(rms_norm, of_heads_and_across_them) {
         },
         "rms_norm: there are 4 gains, rows have 5 channels in 3 heads");
     refuses<argument_error>([&] { rms_norm(x, o, rms{-1}); }, "rms_norm: eps is -1, the least is 0");
+}
+
+template <class R>
+std::vector<R> normal_row(std::vector<R> x, bool subtracts, R eps, const std::vector<float>& gain, const std::vector<float>& shift,
+                          index_t first) {
+    R mean = 0, squares = 0;
+    const R n = static_cast<R>(x.size());
+    for (R one : x) mean += subtracts ? one / n : R(0);
+    for (R one : x) squares += (one - mean) * (one - mean) / n;
+    for (std::size_t i = 0; i < x.size(); ++i) {
+        const std::size_t at = (static_cast<std::size_t>(first) + i) % gain.size();
+        x[i] = (x[i] - mean) / std::sqrt(squares + eps) * static_cast<R>(gain[at]) + static_cast<R>(shift[at]);
+    }
+    return x;
+}
+
+TEST(layer_norm, of_heads_and_across_them) {
+    const index_t H = 3, E = 150;
+    auto x = normal<float>({2, H, 7, E}, 1, 3, layout::strided());
+    x.each([&](index_t b, index_t h, index_t n, index_t e) { x(b, h, n, e) += 50; });
+    std::vector<float> gain, shift;
+    for (index_t e = 0; e < H * E; ++e) gain.push_back(1.0f + 0.01f * static_cast<float>(e)), shift.push_back(static_cast<float>(e % 7));
+    tensor<float> o(x.shape());
+    for (bool across : {false, true}) {
+        layer_norm(x, o, centred{1e-3, across, gain, shift});
+        for (index_t b = 0; b < 2; ++b)
+            for (index_t n = 0; n < 7; ++n)
+                for (index_t h = 0; h < H; h += across ? H : 1) {
+                    std::vector<double> row;
+                    for (index_t g = h; g < h + (across ? H : 1); ++g)
+                        for (index_t e = 0; e < E; ++e) row.push_back(x(b, g, n, e));
+                    row = normal_row(row, true, 1e-3, gain, shift, h * E);
+                    for (std::size_t i = 0; i < row.size(); ++i)
+                        ASSERT_NEAR(o(b, h + static_cast<index_t>(i) / E, n, static_cast<index_t>(i) % E), row[i], 2e-4);
+                }
+    }
+    refuses<shape_error>([&] { layer_norm(x, o, centred{0, false, gain, std::span(shift).first(4)}); },
+                         "layer_norm: there are 4 shifts, rows have 150 channels in 3 heads");
+}
+
+TEST(retention, normalises_heads) {
+    for (const recurrence_sizes& s : {recurrence_sizes{1, 1, 1, 1, 1, 8, 1}, {2, 4, 2, 2, 67, 17, 9}, {1, 2, 2, 2, 40, 16, 32}}) {
+        SCOPED_TRACE(testing::Message() << s);
+        const recurrence_data<float> x(s);
+        std::vector<float> gain, shift;
+        for (index_t e = 0; e < s.Ho() * s.E; ++e) gain.push_back(1.0f + static_cast<float>(e % 5)), shift.push_back(0.5f);
+        const std::vector<float> none(gain.size(), 0);
+        tensor<float> o({s.B, s.Ho(), s.N, s.E});
+        const auto normed = [&](bool subtracts, const std::vector<float>& plus) {
+            return [&, subtracts](auto real) {
+                using R = decltype(real);
+                auto with = defined()(real);
+                with.norm = [&, subtracts](std::vector<R> row, index_t h) {
+                    return normal_row<R>(std::move(row), subtracts, R(1e-3), gain, plus, h * s.E);
+                };
+                return with;
+            };
+        };
+        retention(x.q, x.k, x.v, o, rms{1e-3, false, gain});
+        EXPECT_TRUE(is_recurrence(o, x.q, x.k, x.v, normed(false, none)));
+        retention(x.q, x.k, x.v, o, centred{1e-3, false, gain, shift}, chunked{16});
+        EXPECT_TRUE(is_recurrence(o, x.q, x.k, x.v, normed(true, shift)));
+        tensor<float> alone(o.shape()), after(o.shape());
+        threads pool(4);
+        retention(x.q, x.k, x.v, alone, centred{1e-3, false, gain, shift}, chunked{16}, on{pool});
+        EXPECT_TRUE(same_values(alone, o));
+        retention(x.q, x.k, x.v, after);
+        layer_norm(after, after, centred{1e-3, false, gain, shift});
+        EXPECT_TRUE(all_near(after, o, 1e-4));
+        refuses<argument_error>([&] { retention(x.q, x.k, x.v, o, centred{1e-3, true}); },
+                                "recurrence: a norm across heads is to follow the call");
+        refuses<shape_error>([&] { retention(x.q, x.k, x.v, o, rms{1e-3, false, std::vector<float>(7)}); },
+                             "recurrence: there are 7 gains, rows have");
+    }
 }
 
 TEST(silu_gate, multiplies) {

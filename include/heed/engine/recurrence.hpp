@@ -187,6 +187,10 @@ void with_recurrence(const char* op, const view<Q>& q, const view<K>& k, const v
     observe.check(op, x);
     if constexpr (requires { features.check(op, q.shape[3]); }) features.check(op, q.shape[3]);
     if constexpr (requires { features.check(op, q.shape, k.shape); }) features.check(op, q.shape, k.shape);
+    if constexpr (Call::normed) {
+        normaliser.check(op, o.shape[1], x.E);
+        normaliser.check_apart(op);
+    }
     index_t longest = x.N;
     if constexpr (std::is_same_v<std::remove_const_t<decltype(sequences)>, packed>) {
         sequences.check(op, x.B, x.N);

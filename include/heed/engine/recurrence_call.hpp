@@ -8,6 +8,7 @@
 
 #include <optional>
 
+#include "../policy/row_norm.hpp"
 #include "../policy/sequence.hpp"
 #include "../tile/chunked.hpp"
 #include "../tile/recurrent.hpp"
@@ -26,7 +27,8 @@ struct form_choice {
 template <class A, class T, class Loader, class O, class Normaliser, class Order, class Sequences, bool Blocks>
 struct recurrence_call {
     static constexpr index_t L = lanes<T, A>;
-    static constexpr bool normalised = !std::is_same_v<Normaliser, not_normalised>;
+    static constexpr bool normed = std::is_base_of_v<row_norm, Normaliser>;  // whole rows of outputs
+    static constexpr bool normalised = !normed && !std::is_same_v<Normaliser, not_normalised>;
     static constexpr bool reads = !std::is_same_v<Order, only_write>, writes = !std::is_same_v<Order, only_read>;
     static constexpr bool causal = !std::is_same_v<Order, non_causal> && reads && writes;
     using token_tile = recurrent_tile<A, T, Loader::decay, Loader::update, Loader::read>;
@@ -43,7 +45,7 @@ struct recurrence_call {
     template <executor E>
     index_t parts(E& pool) const {
         const index_t crew = static_cast<index_t>(pool.width());
-        if (units() == 0 || units() >= crew) return 1;
+        if (normed || units() == 0 || units() >= crew) return 1;
         return std::max<index_t>(1, std::min(all_packs(), ceil_div(crew, units())));
     }
 
@@ -147,7 +149,7 @@ private:
 
     void pass_over(const token_walk& all, index_t h, const columns& to, space& s, token_pass pass) const {
         const range values{to.packs.first * L, std::min(to.packs.last * L, load.x.E)};
-        const view<O>* const direct = normalised || !reads ? nullptr : &o;
+        const view<O>* const direct = normalised || normed || !reads ? nullptr : &o;
         const bool blockwise = s.chunk && all.count >= form.least;
         for (index_t t = 0, block = 0; t < all.count; t += token_block) {
             token_rows<T> x = load.rows(s.tokens, all, t, h, values, direct, blockwise, pass);
@@ -215,6 +217,8 @@ private:
                     const P by(normaliser.template factor<T>(z.output(r, i)[0], all.b, head, n));
                     for (index_t e = 0; e < values.size(); e += L) store_aligned(row + e, by * load_aligned<P>(row + e));
                 }
+                if constexpr (normed)
+                    normalise_row<T>(normaliser, load.x.E, [&](auto, const auto& f) { f(row, load.x.E, head * load.x.E); });
                 O* const to = o.data + all.b * o.strides[0] + head * o.strides[1] + n * o.strides[2];
                 narrow_row<A>(row, values.size(), to + values.first * o.strides[3], o.strides[3]);
             }

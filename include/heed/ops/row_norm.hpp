@@ -1,16 +1,13 @@
-// What follows a linear attention without a normaliser: its outputs over their root mean square, times a gate.
+// What follows a linear attention without a normaliser: norms of its outputs (policy/row_norm.hpp), times a gate.
 //
-//   rms_norm    o = x / sqrt(mean(x^2) + eps) (gain)     over the channels of a head, or of all heads of a token
+//   rms_norm    o = x / sqrt(mean(x^2) + eps) (gain)
+//   layer_norm  o = (x - mean) / sqrt(variance + eps) (gain) (+ shift)
 //   silu_gate   o = x g / (1 + e^-g)
 //   gelu_gate   o = x gelu_tanh(g)
 // x, g, o (B, H, N, E), any strides; o may be x.
 #pragma once
 
-#include <cmath>
-#include <span>
-
-#include "../core/view.hpp"
-#include "../policy/feature.hpp"
+#include "../policy/row_norm.hpp"
 #include "../simd/convert.hpp"
 #include "../simd/gates.hpp"
 
@@ -46,57 +43,27 @@ void each_piece(const view<X>& x, index_t b, index_t h, index_t n, const F& f) {
 
 }  // namespace detail
 
-/// How rms_norm divides: eps stands inside the root; channels of one head, or of all heads of a token together; gain,
-/// if given, of E numbers or H E.
-struct rms {
-    double eps = 1e-6;
-    bool across_heads = false;
-    std::span<const float> gain = {};
-    rms() = default;
-    explicit rms(double least, bool all_heads = false, std::span<const float> by = {})
-        : eps(least), across_heads(all_heads), gain(by) {}
+namespace detail {
 
-    void check(const char* op, index_t H, index_t E) const {
-        const auto gains = static_cast<index_t>(gain.size());
-        require_shape(gains == 0 || gains == E || gains == H * E, op, "there are ", gains, " gains, rows have ", E,
-                      " channels in ", H, " heads");
-        require_argument(eps >= 0, op, "eps is ", eps, ", the least is 0");
-    }
-};
-
-/// o = x / sqrt(mean(x^2) + eps).
-template <class A = default_arch, class X, class O>
-void rms_norm(const X& x, O&& o, const rms& by = {}) {
-    static constexpr const char* op = "rms_norm";
-    const auto in = as_view(x);
-    const auto out = as_view(o);
-    using T = accumulator<typename decltype(in)::value_type, typename decltype(out)::value_type>;
-    detail::check_row_operand(op, "x", in, out);
-    const index_t H = out.shape[1], E = out.shape[3];
+template <class A, class Norm, class X, class O>
+void norm_rows(const char* op, const view<X>& x, const view<O>& o, const Norm& by) {
+    using T = accumulator<std::remove_const_t<X>, O>;
+    check_row_operand(op, "x", x, o);
+    const index_t H = o.shape[1], E = o.shape[3];
     by.check(op, H, E);
-    const bool shared = static_cast<index_t>(by.gain.size()) == E;
     const index_t group = by.across_heads ? H : 1;
-    for (index_t b = 0; b < out.shape[0]; ++b)
+    for (index_t b = 0; b < o.shape[0]; ++b)
         for (index_t first = 0; first < H; first += group)
-            for (index_t n = 0; n < out.shape[2]; ++n) {
-                T sum = 0;
-                for (index_t h = first; h < first + group; ++h)
-                    detail::each_piece<A, T>(in, b, h, n, [&](const T* y, range e) {
-                        sum += detail::sum_channels(y, e.size(), [](const auto& p) { return p * p; });
-                    });
-                const T factor = 1 / std::sqrt(sum / static_cast<T>(group * E) + static_cast<T>(by.eps));
-                for (index_t h = first; h < first + group; ++h)
-                    detail::each_piece<A, T>(in, b, h, n, [&](T* y, range e) {
-                        detail::map_channels(y, e.size(), y, [factor](const auto& p) { return p * factor; });
-                        const index_t gain = (shared ? 0 : h * E) + e.first;
-                        for (index_t i = 0; !by.gain.empty() && i < e.size(); ++i)
-                            y[i] *= static_cast<T>(by.gain[static_cast<std::size_t>(gain + i)]);
-                        narrow_row<A>(y, e.size(), &out(b, h, n, e.first), out.strides[3]);
-                    });
-            }
+            for (index_t n = 0; n < o.shape[2]; ++n)
+                normalise_row<T>(by, group * E, [&](auto last, const auto& f) {
+                    for (index_t h = first; h < first + group; ++h)
+                        each_piece<A, T>(x, b, h, n, [&](T* y, range e) {
+                            f(y, e.size(), h * E + e.first);
+                            if constexpr (last) narrow_row<A>(y, e.size(), &o(b, h, n, e.first), o.strides[3]);
+                        });
+                });
 }
 
-namespace detail {
 /// o = x f(g).
 template <class A, class X, class G, class O, class F>
 void gate_rows(const char* op, const view<X>& x, const view<G>& g, const view<O>& o, const F& f) {
@@ -115,6 +82,17 @@ void gate_rows(const char* op, const view<X>& x, const view<G>& g, const view<O>
                 });
 }
 }  // namespace detail
+
+/// o = x / sqrt(mean(x^2) + eps), over the channels of one head, or of all heads of a token.
+template <class A = default_arch, class X, class O>
+void rms_norm(const X& x, O&& o, const rms& by = {}) {
+    detail::norm_rows<A>("rms_norm", as_view(x), as_view(o), by);
+}
+/// The same with the mean subtracted before: layer norm across heads, group norm of each by itself.
+template <class A = default_arch, class X, class O>
+void layer_norm(const X& x, O&& o, const centred& by = {}) {
+    detail::norm_rows<A>("layer_norm", as_view(x), as_view(o), by);
+}
 
 /// o = x silu(g).
 template <class A = default_arch, class X, class G, class O>

@@ -33,6 +33,7 @@ struct recurrence_options {
     bool normalised = false;  // o = q^T S / q.z, z the state of v = 1 and the last column of S; 0 where q.z is 0
     bool absolute = false;    // |q.z| in place of q.z
     std::function<Real(index_t b, index_t h, index_t n)> floor = {};  // and at least this; h of o
+    rows norm = {};                                                   // of outputs, h of o
     bool reversed = false, non_causal = false;                        // from the end; every query reads the last state
     index_t updates = 0;                // rows of k a token, where every query reads the last state and rows of q are others
     std::vector<index_t> offsets = {};  // packed: sequence i is [offsets[i], offsets[i + 1])
@@ -151,7 +152,8 @@ void recurrence_loops(const view<Q>& q, const view<K>& k, const view<V>& v, cons
                     const index_t x = g * Hq / Ho;
                     auto query = times(scale, phi(with.query_features, row<Real>(q, t.b, x, t.n), x));
                     query.resize(S.D, Real(0));
-                    write(o, t.b, g, t.n, read(S, query, t, g, with));
+                    const auto y = read(S, query, t, g, with);
+                    write(o, t.b, g, t.n, with.norm ? with.norm(y, g) : y);
                 }
             };
             const bool before = with.read_before || with.bonus;
