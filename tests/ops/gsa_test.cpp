@@ -216,4 +216,22 @@ TEST(gsa, refuses_what_does_not_fit_before_it_writes) {
         "g has tokens 5");
 }
 
+TEST(gated_slot_attention, of_sequences_side_by_side_and_backwards) {
+    const slots<float> x({1, 4, 2, 40, 9, 5, 12});
+    const std::vector<index_t> offsets{0, 7, 7, 40};
+    tensor<float> all(x.rows()), one(x.rows()), back(x.rows());
+    gated_slot_attention(x.q, x.k, x.v, all, x.s.v(), x.g.v(), packed{offsets});
+    for (std::size_t i = 1; i < offsets.size(); ++i) {
+        const auto cut = [&](const tensor<float>& y) { return slice(y.v(), 2, {offsets[i - 1], offsets[i]}); };
+        gated_slot_attention(cut(x.q), cut(x.k), cut(x.v), slice(one.v(), 2, {offsets[i - 1], offsets[i]}), cut(x.s), cut(x.g));
+    }
+    EXPECT_TRUE(same_values(all, one));
+    gated_slot_attention(x.q, x.k, x.v, all, x.s.v(), x.g.v(), reversed{});
+    const auto turned = [](const tensor<float>& y) { return flipped(y.v(), 2); };
+    gated_slot_attention(turned(x.q), turned(x.k), turned(x.v), flipped(back.v(), 2), turned(x.s), turned(x.g));
+    EXPECT_TRUE(same_values(all, back));
+    gated_slot_attention(x.q, x.k, x.v, back, x.s.v(), x.g.v(), reversed{}, chunked{16});
+    EXPECT_TRUE(all_near(all, back, 1e-5));
+}
+
 }  // namespace

@@ -158,4 +158,41 @@ TEST(log_linear_attention, refuses_before_it_writes) {
     EXPECT_EQ(narrow.tokens(), 0);
 }
 
+TEST(log_linear_attention, of_sequences_side_by_side_and_backwards) {
+    recurrence_sizes s = sized(60);
+    s.B = 1;
+    const data x(s);
+    const std::vector<index_t> offsets{0, 7, 7, 40, 60};
+    auto all = attended(x, x.token_gate(), x.delta_update(), packed{offsets}), one = x.out();
+    const auto over = [&](const auto& cut) {
+        log_linear_attention(cut(x.q.v()), cut(x.k.v()), cut(x.v.v()), cut(x.scales.v()), cut(one.v()),
+                             token_decay{cut(numbers(x.token))}, delta_rule{cut(numbers(x.beta))});
+    };
+    for (std::size_t i = 1; i < offsets.size(); ++i)
+        over([&](const auto& y) { return slice(y, 2, {offsets[i - 1], offsets[i]}); });
+    EXPECT_TRUE(same_values(all, one));
+    over([](const auto& y) { return flipped(y, 2); });
+    const auto backwards_by = [&](auto real) {
+        using R = decltype(real);
+        tensor<R> o(one.shape());
+        auto turned = x;
+        for (auto* t : {&turned.q, &turned.k, &turned.v, &turned.token, &turned.beta, &turned.scales})
+            *t = copied(flipped(t->v(), 2));
+        ref::log_linear_attention<R>(turned.q.v(), turned.k.v(), turned.v.v(), turned.scales.v(), flipped(o.v(), 2),
+                                     turned.defined(by_token | delta)(R{}));
+        return o;
+    };
+    EXPECT_TRUE(within_rule<float>(one, backwards_by(0.0f), backwards_by(0.0)));
+    const auto untouched = one;
+    const auto few = slice(x.scales.v(), 3, {0, 5});  // too few for the sequence of 33 tokens, the third
+    refuses<shape_error>(
+        [&] { log_linear_attention(x.q, x.k, x.v, few, one, x.token_gate(), packed{offsets}); }, "there are 5 scales a token");
+    EXPECT_TRUE(same_values(one, untouched));
+    refuses<shape_error>(
+        [&] {
+            log_linear_attention(x.q, slice(x.k.v(), 2, {0, 59}), x.v, x.scales, one, packed{offsets});
+        },
+        "k has tokens 59, q has 60");
+}
+
 }  // namespace

@@ -117,4 +117,44 @@ TEST(mesa_net, refuses_before_it_writes) {
         [&](index_t b, index_t h, index_t n, index_t e) { EXPECT_TRUE(std::isnan(o(b, h, n, e))) << "was written"; });
 }
 
+TEST(mesa_net, of_sequences_side_by_side_and_backwards) {
+    const recurrence_data<float> x({1, 4, 2, 1, 40, 9, 12, 1, 2});
+    const std::vector<float> ones(9, 1);
+    const view<const float, 2> ridge{ones.data(), {2, 9}, {0, 1}};
+    const std::vector<index_t> offsets{0, 7, 7, 40};
+    tensor<float> all({1, 4, 40, 12}), one(all.shape());
+    const auto run = [&](mesa_state<float>& s, const auto& cut, tensor<float>& o, const auto&... policies) {
+        mesa_net(s, cut(x.q.v()), cut(x.k.v()), cut(x.v.v()), cut(numbers(x.beta)), ridge, cut(o.v()), 4,
+                 token_decay{cut(numbers(x.token))}, policies...);
+    };
+    const auto whole = [](const auto& y) { return y; };
+    mesa_state<float> packs(3, 2, 9, 12), fresh(1, 2, 9, 12);
+    run(packs, whole, all, packed{offsets});
+    for (std::size_t i = 1; i < offsets.size(); ++i) {
+        auto own = fresh;
+        run(own, [&](const auto& y) { return slice(y, 2, {offsets[i - 1], offsets[i]}); }, one);
+    }
+    EXPECT_TRUE(same_values(all, one));
+    auto there = fresh, back = fresh;
+    run(there, whole, all, reversed{});
+    run(back, [](const auto& y) { return flipped(y, 2); }, one);
+    EXPECT_TRUE(same_values(all, one));
+}
+
+TEST(mesa_net, shares_heads) {
+    const recurrence_data<float> x({1, 4, 2, 1, 20, 9, 12, 1, 1});
+    const auto repeated = [](const tensor<float>& y) {
+        tensor<float> z({1, 4, y.shape()[2], y.shape()[3]});
+        z.each([&](index_t b, index_t h, index_t n, index_t d) { z(b, h, n, d) = y(b, h * y.shape()[1] / 4, n, d); });
+        return z;
+    };
+    const std::vector<float> ones(9, 1);
+    const auto ridge = [&](index_t H) { return view<const float, 2>{ones.data(), {H, 9}, {0, 1}}; };
+    mesa_state<float> two(1, 2, 9, 12), four(1, 4, 9, 12);
+    tensor<float> o({1, 4, 20, 12}), each(o.shape());
+    mesa_net(two, x.q, x.k, x.v, numbers(x.beta), ridge(2), o, 9);
+    mesa_net(four, x.q, repeated(x.k), repeated(x.v), numbers(x.beta), ridge(4), each, 9);
+    EXPECT_TRUE(same_values(o, each));
+}
+
 }  // namespace

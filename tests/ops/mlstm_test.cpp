@@ -172,4 +172,27 @@ TEST(mlstm, refuses_what_does_not_fit) {
     EXPECT_EQ(s.maxima, (mlstm_state<float>(1, 2, 8, 7).maxima));
 }
 
+TEST(mlstm, of_sequences_side_by_side_and_backwards) {
+    const cell<float> c({1, 4, 2, 2, 40, 9, 12}, 1);
+    tensor<float> all({1, 4, 40, 12}), one(all.shape());
+    const std::vector<index_t> offsets{0, 7, 7, 40};
+    const auto i = numbers(c.log_i), f = numbers(c.log_f);
+    mlstm_state<float> packs(3, 2, 9, 12);
+    mlstm(packs, c.x.q, c.x.k, c.x.v, all, i, f, packed{offsets});
+    for (index_t s = 0; s < 3; ++s) {
+        const auto at = static_cast<std::size_t>(s);
+        const auto cut = [&](const auto& y) { return slice(y, 2, {offsets[at], offsets[at + 1]}); };
+        mlstm_state<float> own(1, 2, 9, 12);
+        mlstm(own, cut(c.x.q.v()), cut(c.x.k.v()), cut(c.x.v.v()), cut(one.v()), cut(i), cut(f));
+        EXPECT_EQ(own.m()(0, 1), packs.m()(s, 1));
+    }
+    EXPECT_TRUE(same_values(all, one));
+    mlstm(c.x.q, c.x.k, c.x.v, one, i, f, packed{offsets});
+    EXPECT_TRUE(same_values(all, one));
+    mlstm(c.x.q, c.x.k, c.x.v, all, i, f, reversed{});
+    mlstm(flipped(c.x.q.v(), 2), flipped(c.x.k.v(), 2), flipped(c.x.v.v(), 2), flipped(one.v(), 2), flipped(i, 2), flipped(f, 2));
+    EXPECT_TRUE(same_values(all, one));
+    refuses<shape_error>([&] { mlstm(packs, c.x.q, c.x.k, c.x.v, one, i, f); }, "state has 3 sequences");
+}
+
 }  // namespace

@@ -127,6 +127,14 @@ constexpr view<T, Rank> slice(view<T, Rank> v, std::size_t axis, range r) {
     return v;
 }
 
+/// The rows of axis `axis` from the last to the first: over tokens (axis 2), what is causal runs backwards.
+template <class T, std::size_t Rank>
+constexpr view<T, Rank> flipped(view<T, Rank> v, std::size_t axis) {
+    if (v.data && v.shape[axis] > 0) v.data += (v.shape[axis] - 1) * v.strides[axis];
+    v.strides[axis] = -v.strides[axis];
+    return v;
+}
+
 /// Customisation point: how a public entry turns an operand that is not a view into one (see interop/eigen.hpp).
 template <class T>
 struct viewable;

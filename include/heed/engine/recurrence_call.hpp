@@ -117,28 +117,16 @@ private:
         }
         const columns to{at, stride, packs};
         if constexpr (causal) {
-            pass_over(sequence(b, load.x.N), h, to, s, token_pass::both);
+            pass_over(tokens(b, load.x.N), h, to, s, token_pass::both);
         } else {
-            if constexpr (writes) pass_over(sequence(b, load.x.N), h, to, s, token_pass::write);
-            if constexpr (reads) pass_over(sequence(b, o.shape[2]), h, to, s, token_pass::read);
+            if constexpr (writes) pass_over(tokens(b, load.x.N), h, to, s, token_pass::write);
+            if constexpr (reads) pass_over(tokens(b, o.shape[2]), h, to, s, token_pass::read);
         }
         if constexpr (normalised && writes)
             for (index_t d = 0; carried && packs.first == 0 && d < load.x.D; ++d)
                 carried->key_sums()(b, h, d) = s.sums[d * L];
     }
-    /// Sequence b, of N tokens unless it is packed.
-    token_walk sequence(index_t b, index_t N) const {
-        token_walk all{b, 0, 1, N};
-        if constexpr (std::is_same_v<Sequences, packed>) {
-            const auto i = static_cast<std::size_t>(b);
-            all = {0, sequences.offsets[i], 1, sequences.offsets[i + 1] - sequences.offsets[i]};
-        }
-        if constexpr (std::is_same_v<Order, reversed>) {
-            all.first += all.count - 1;
-            all.step = -1;
-        }
-        return all;
-    }
+    token_walk tokens(index_t b, index_t N) const { return walk_of<Order>(sequences, b, N); }
 
     /// Columns of a head's state.
     struct columns {

@@ -48,11 +48,14 @@ void softmax_row(T* p, index_t width) {
 
 }  // namespace detail
 
-/// From the state carried, which is updated. Policies: scale{} (default 1/sqrt(D)), on{...} or scratch_size. Scratch
-/// beside: (B, Hq, N, M). Throws shape_error or argument_error before o or the state is written.
+/// From the state carried, which is updated. Policies: scale{} (default 1/sqrt(D)), a form, reversed{}, packed{offsets} with
+/// as many states, on{...} or scratch_size. Scratch beside: (B, Hq, N, M). Throws shape_error or argument_error before o or the state is written.
 template <class A = default_arch, class T, class Q, class K, class V, class O, class W, class G, class... P>
 void gated_slot_attention(slot_state<T>& carried, const Q& q, const K& k, const V& v, O&& o, const view<W, 4>& s,
                           const view<G, 4>& g, const P&... policies) {
+    static_assert(((has_role<P, roles::scale> || has_role<P, roles::form> || has_role<P, roles::packed> ||
+                    has_role<P, roles::context> || std::is_same_v<P, reversed>)&&...),
+                  "heed: an argument is not a policy of gated slot attention");
     const auto query = as_view(q);
     const index_t B = query.shape[0], H = query.shape[1], N = query.shape[2], M = s.shape[3];
     const index_t row = round_up(M, lanes<T, A>);
@@ -63,7 +66,7 @@ void gated_slot_attention(slot_state<T>& carried, const Q& q, const K& k, const 
         "gated_slot_attention",
         [&](carver& from, const auto&... with) {
             T* const first = from.take<T>(std::max<index_t>(B * H * N * row, 0));
-            const view<T> p{first, {B, H, N, M}, {H * N * row, N * row, row, 1}};
+            const view<T> p = slice(dense(first, {B, H, N, row}), 3, {0, M});
             recurrence<A>(q, k, s, p, value_decay{g}, with..., carried.keys);
             for_tasks(*context.pool, from.counts() ? 0 : B * H, [&](index_t head, index_t) {
                 for (index_t n = 0; n < N; ++n) detail::softmax_row<A>(first + (head * N + n) * row, M);
@@ -91,7 +94,8 @@ void gated_slot_attention(const Q& q, const K& k, const V& v, O&& o, const view<
     detail::in_shared_scratch(
         "gated_slot_attention",
         [&](carver& from, const auto&... with) {
-            slot_state<T> empty(from, query.shape[0], keys.shape[1], query.shape[3], s.shape[3], values.shape[3]);
+            const index_t sequences = detail::count_sequences(query.shape[0], policies...);
+            slot_state<T> empty(from, sequences, keys.shape[1], query.shape[3], s.shape[3], values.shape[3]);
             gated_slot_attention<A>(empty, q, k, v, o, s, g, with...);
         },
         policies...);

@@ -31,6 +31,8 @@ public:
     }
     const extents<4>& shape() const { return shape_; }
     index_t tokens() const { return tokens_; }
+    /// No token so far; memory stays.
+    void clear() { tokens_ = 0; }
     bool holds(index_t bit) const { return tokens_ >> bit & 1; }
     /// The stretch of 2^bit tokens; holds(bit).
     state<T>& stretch(index_t bit) { return stretches_[static_cast<std::size_t>(bit)]; }
@@ -290,21 +292,46 @@ void log_linear_attention(log_linear_state<T>& s, const Q& q, const K& k, const 
         call.op, [&](carver& from, const auto& inner) { call.run(s, form.tokens, from, inner); }, context);
 }
 
-/// The same from an empty state, which is forgotten.
+/// The same from an empty state, which is forgotten; with packed{offsets} among the policies, from one for each sequence.
 template <class A = default_arch, class Q, class K, class V, class S, class O, class... P>
     requires(!detail::is_log_linear_state<Q>)
 void log_linear_attention(const Q& q, const K& k, const V& v, const S& level_scales, O&& o, const P&... policies) {
     const auto queries = as_view(q);
     const auto keys = as_view(k);
     const auto values = as_view(v);
+    const auto scales = as_view(level_scales);
+    const auto out = as_view(o);
     using T = accumulator<typename decltype(queries)::value_type, typename decltype(keys)::value_type,
-                          typename decltype(values)::value_type, typename decltype(as_view(o))::value_type>;
+                          typename decltype(values)::value_type, typename decltype(out)::value_type>;
     const index_t H = std::max(keys.shape[1], values.shape[1]);
+    const auto sequences = detail::pick<roles::packed>(not_packed{}, policies...);
+    if constexpr (detail::count_of_role<roles::packed, P...> > 0) {  // what sequences by themselves do not show
+        const auto check = [&](const auto&... gates) {
+            detail::with_recurrence<A>(
+                "log_linear_attention", queries, keys, values, out, [](const auto&) {}, sequences, gates...);
+        };
+        std::apply(check, std::tuple_cat(detail::pick_all<roles::decay>(policies...), detail::pick_all<roles::update>(policies...)));
+        require_shape(scales.shape[2] == queries.shape[2], "log_linear_attention", "the scales have ", scales.shape[2],
+                      " tokens, q has ", queries.shape[2]);
+    }
     detail::in_shared_scratch(
         "log_linear_attention",
         [&](carver& from, const auto&... with) {
             log_linear_state<T> s(from, keys.shape[0], H, keys.shape[3], values.shape[3], queries.shape[2]);
-            log_linear_attention<A>(s, queries, keys, values, level_scales, o, with...);
+            if constexpr (detail::count_of_role<roles::packed, P...> == 0) {
+                log_linear_attention<A>(s, queries, keys, values, scales, out, with...);
+            } else {
+                const auto each_sequence = [&](const auto&... each) {
+                    for (std::size_t i = 1; i < sequences.offsets.size(); ++i) {
+                        const range tokens{sequences.offsets[i - 1], sequences.offsets[i]};
+                        const auto cut = [&](const auto& x) { return slice(x, 2, tokens); };
+                        s.clear();
+                        log_linear_attention<A>(s, cut(queries), cut(keys), cut(values), cut(scales), cut(out),
+                                                detail::at_tokens(each, tokens)...);
+                    }
+                };
+                std::apply(each_sequence, detail::leave_out<roles::packed>(with...));
+            }
         },
         policies...);
 }

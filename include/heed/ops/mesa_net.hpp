@@ -113,14 +113,16 @@ private:
 
 }  // namespace detail
 
-/// q, k (B, H, N, D), v, o (B, H, N, E); beta (B, heads, N), heads dividing H; lambda (H, D), above 0; s is where it
-/// starts, and then what it ends with. Policies: no_decay, head_decay or token_decay; on. Bits do not depend on how
-/// calls cut the tokens. Throws shape_error or argument_error before anything is written.
+/// q (B, Hq, N, D), k (B, Hk, N, D), v (B, Hv, N, E), o (B, max(Hq, H), N, E), H = max(Hk, Hv) states, shared as in
+/// recurrence; beta (B, heads, N), heads dividing H; lambda (H, D), above 0; s is where it starts, and then what it ends
+/// with. Policies: no_decay, head_decay or token_decay; reversed; packed, with as many states; on. Bits do not depend on
+/// how calls cut the tokens. Throws shape_error or argument_error before anything is written.
 template <class A = default_arch, class T, class Q, class K, class V, class Beta, class Lambda, class O, class... P>
 void mesa_net(mesa_state<T>& s, const Q& q, const K& k, const V& v, const view<Beta, 3>& beta,
               const view<Lambda, 2>& lambda, O&& o, index_t steps, const P&... policies) {
     static constexpr const char* op = "mesa_net";
-    static_assert(((has_role<P, roles::decay> || has_role<P, roles::context>)&&...),
+    static_assert(((has_role<P, roles::decay> || has_role<P, roles::packed> || has_role<P, roles::context> ||
+                    std::is_same_v<P, reversed>)&&...),
                   "heed: an argument is not a policy of the Mesa layer");
     const auto queries = as_view(q);
     const auto keys = as_view(k);
@@ -135,13 +137,15 @@ void mesa_net(mesa_state<T>& s, const Q& q, const K& k, const V& v, const view<B
     static_assert(decltype(decay)::kind == decay_kind::none || decltype(decay)::kind == decay_kind::scalar,
                   "heed: the Mesa layer decays by a number a token");
     const auto context = detail::pick<roles::context>(detail::calling_thread{}, policies...);
-    const index_t B = queries.shape[0], H = queries.shape[1], N = queries.shape[2], D = queries.shape[3];
-    const index_t E = values.shape[3];
+    const auto order = detail::pick<roles::order>(causal_order{}, policies...);
+    const auto sequences = detail::pick<roles::packed>(not_packed{}, policies...);
+    const index_t N = queries.shape[2], D = queries.shape[3], E = values.shape[3];
+    const index_t H = std::max(keys.shape[1], values.shape[1]);
     const delta_rule update{beta};
     detail::with_recurrence<A>(
-        op, queries, keys, values, out, [](const auto&) {}, decay, update);
-    require_shape(keys.shape[1] == H && values.shape[1] == H, op, "q has ", H, " heads, k ", keys.shape[1], ", v ",
-                  values.shape[1]);
+        op, queries, keys, values, out, [](const auto&) {}, decay, update, sequences);
+    const index_t B = detail::count_sequences(queries.shape[0], policies...);
+    const index_t reads = H > 0 ? out.shape[1] / H : 1;
     detail::check_state(op, &s.keys, {B, H, N, D, D}, D);
     detail::check_state(op, &s.values, {B, H, N, D, E}, D);
     require_shape(lambda.shape[0] == H && lambda.shape[1] == D, op, "lambda is (", lambda.shape[0], ", ",
@@ -169,17 +173,23 @@ void mesa_net(mesa_state<T>& s, const Q& q, const K& k, const V& v, const view<B
             for (index_t d = 0; d < D; ++d) head.lambda[d] = static_cast<T>(lambda(h, d));
             T* const kk = s.keys.values().data + (b * H + h) * s.keys.plane();
             T* const kv = s.values.values().data + (b * H + h) * s.values.plane();
-            for (index_t n = 0; n < N; ++n) {
-                detail::load_row<A>(from_q, b, h, n, head.q);
-                detail::load_row<A>(from_k, b, h, n, head.k);
-                detail::load_row<A>(from_v, b, h, n, head.v);
+            const token_walk all = detail::walk_of<std::remove_const_t<decltype(order)>>(sequences, b, N);
+            const auto of_head = [&](index_t x, index_t heads) { return detail::serving(x, out.shape[1], heads); };
+            for (index_t t = 0; t < all.count; ++t) {
+                const token_walk one = all.part(t, 1);
+                const index_t n = one[0];
+                detail::load_row<A>(from_k, one.b, detail::serving(h, H, keys.shape[1]), n, head.k);
+                detail::load_row<A>(from_v, one.b, detail::serving(h, H, values.shape[1]), n, head.v);
                 a[0] = T(1);
-                decay.template load<A>(token_walk{b, n, 1, 1}, h, H, a, 0);
-                const T by = static_cast<T>(beta(b, detail::serving(h, H, beta.shape[1]), n));
+                decay.template load<A>(one, h, H, a, 0);
+                const T by = static_cast<T>(beta(one.b, detail::serving(h, H, beta.shape[1]), n));
                 head.write(kk, s.keys.stride(), a[0], by, head.k, head.row());
                 head.write(kv, s.values.stride(), a[0], by, head.v, head.column());
-                head.read(kk, s.keys.stride(), kv, s.values.stride(), steps);
-                narrow_row<A>(head.o, E, &out(b, h, n, 0), out.strides[3]);
+                for (index_t x = h * reads; x < (h + 1) * reads; ++x) {
+                    detail::load_row<A>(from_q, one.b, of_head(x, queries.shape[1]), n, head.q);
+                    head.read(kk, s.keys.stride(), kv, s.values.stride(), steps);
+                    narrow_row<A>(head.o, E, &out(one.b, x, n, 0), out.strides[3]);
+                }
             }
         });
     };

@@ -58,14 +58,15 @@ struct mlstm_gates {
         for (auto* x : {&decay, &weight, &floor})
             *x = {from.take<T>(shape[0] * shape[1] * shape[2]), shape, dense_strides(shape)};
     }
-    /// From m (B, H), which becomes the last one.
-    template <class I, class F>
-    void load(const view<I, 3>& log_i, const view<F, 3>& log_f, const view<T, 2>& m) const {
-        const auto [B, H, N] = decay.shape;
-        for (index_t b = 0; b < B; ++b)
-            for (index_t h = 0; h < H; ++h) {
-                T& top = m(b, h);
-                for (index_t t = 0; t < N; ++t) {
+    /// From m (sequences, H), which becomes the last one; walk(s) are the tokens of sequence s.
+    template <class I, class F, class Walk>
+    void load(const view<I, 3>& log_i, const view<F, 3>& log_f, const view<T, 2>& m, const Walk& walk) const {
+        for (index_t s = 0; s < m.shape[0]; ++s)
+            for (index_t h = 0; h < m.shape[1]; ++h) {
+                T& top = m(s, h);
+                const token_walk all = walk(s);
+                for (index_t i = 0; i < all.count; ++i) {
+                    const index_t b = all.b, t = all[i];
                     const T kept = static_cast<T>(log_f(b, h, t)) + top, let_in = static_cast<T>(log_i(b, h, t));
                     top = kept > let_in || kept != kept ? kept : let_in;
                     const bool none = top == -std::numeric_limits<T>::infinity();
@@ -77,15 +78,18 @@ struct mlstm_gates {
     }
 };
 
-/// mlstm from the sums and maxima (B, H), which are updated.
+/// mlstm from the sums and maxima (sequences, H), which are updated.
 template <class A, class T, class Q, class K, class V, class O, class I, class F, class... P>
 void run_mlstm(state<T>& sums, const view<T, 2>& maxima, const Q& q, const K& k, const V& v, O&& o,
                const view<I, 3>& log_i, const view<F, 3>& log_f, const P&... policies) {
     static constexpr const char* op = "mlstm";
-    static_assert(count_of_role<roles::order, P...> + count_of_role<roles::packed, P...> == 0,
-                  "heed: an mLSTM runs forward, over sequences that are not packed");
+    const auto order = pick<roles::order>(causal_order{}, policies...);
+    const auto sequences = pick<roles::packed>(not_packed{}, policies...);
+    using Order = std::remove_const_t<decltype(order)>;
+    static_assert(std::is_same_v<Order, causal_order> || std::is_same_v<Order, reversed>,
+                  "heed: an mLSTM runs forward or reversed");
     constexpr const char* axes[] = {"batch", "heads", "tokens"};
-    const extents<3> want{sums.shape()[0], sums.shape()[1], as_view(q).shape[2]};
+    const extents<3> want{as_view(q).shape[0], sums.shape()[1], as_view(q).shape[2]};
     for (std::size_t a = 0; a < 3; ++a) {
         require_shape(log_i.shape[a] == want[a], op, "log_i has ", axes[a], " ", log_i.shape[a], ", expected ",
                       want[a]);
@@ -101,7 +105,8 @@ void run_mlstm(state<T>& sums, const view<T, 2>& maxima, const Q& q, const K& k,
         op,
         [&](carver& from, const auto&... with) {
             const mlstm_gates<T> gates(from, want);
-            if (!from.counts()) gates.load(log_i, log_f, maxima);
+            if (!from.counts())
+                gates.load(log_i, log_f, maxima, [&](index_t s) { return walk_of<Order>(sequences, s, want[2]); });
             const floored_sum_of_keys<T> normaliser{gates.floor, as_view(o).shape[1]};
             recurrence<A>(q, k, v, o, token_decay{given(gates.decay)}, weighted_update{given(gates.weight)}, normaliser,
                           with..., sums);
@@ -112,7 +117,7 @@ void run_mlstm(state<T>& sums, const view<T, 2>& maxima, const Q& q, const K& k,
 }  // namespace detail
 
 /// From the state s, which is updated. Heads of gates are the heads of the state. Policies: scale{}, recurrent{},
-/// chunked{c}, parallel{}, on{...} or scratch_size. Throws shape_error or argument_error before anything is written.
+/// chunked{c}, parallel{}, reversed{}, packed{offsets} with as many states, on{...} or scratch_size. Throws shape_error or argument_error before anything is written.
 template <class A = default_arch, class T, class Q, class K, class V, class O, class I, class F, class... P>
 void mlstm(mlstm_state<T>& s, const Q& q, const K& k, const V& v, O&& o, const view<I, 3>& log_i,
            const view<F, 3>& log_f, const P&... policies) {
@@ -127,7 +132,7 @@ void mlstm(const Q& q, const K& k, const V& v, O&& o, const view<I, 3>& log_i, c
                           typename decltype(as_view(v))::value_type, typename decltype(as_view(o))::value_type>;
     const auto keys = as_view(k);
     const auto values = as_view(v);
-    const index_t B = keys.shape[0], H = std::max(keys.shape[1], values.shape[1]);
+    const index_t B = detail::count_sequences(keys.shape[0], policies...), H = std::max(keys.shape[1], values.shape[1]);
     detail::in_shared_scratch(
         "mlstm",
         [&](carver& from, const auto&... with) {

@@ -4,8 +4,8 @@
 #include <span>
 #include <tuple>
 
-#include "../core/roles.hpp"
-#include "../core/view.hpp"
+#include "roles.hpp"
+#include "token_walk.hpp"
 
 namespace heed::inline HEED_ABI {
 
@@ -59,6 +59,35 @@ struct packed {
 struct not_packed {
     using role = roles::packed;
 };
+
+namespace detail {
+
+/// How many sequences a call has, and so states.
+template <class... P>
+index_t count_sequences(index_t B, const P&... policies) {
+    const auto side_by_side = pick<roles::packed>(not_packed{}, policies...);
+    if constexpr (std::is_same_v<decltype(side_by_side), const packed>)
+        return side_by_side.sequences();
+    else
+        return B;
+}
+
+/// The tokens of sequence b in their order; of N, unless sequences are packed.
+template <class Order, class Sequences>
+token_walk walk_of(const Sequences& sequences, index_t b, index_t N) {
+    token_walk all{b, 0, 1, N};
+    if constexpr (std::is_same_v<Sequences, packed>) {
+        const auto i = static_cast<std::size_t>(b);
+        all = {0, sequences.offsets[i], 1, sequences.offsets[i + 1] - sequences.offsets[i]};
+    }
+    if constexpr (std::is_same_v<Order, reversed>) {
+        all.first += all.count - 1;
+        all.step = -1;
+    }
+    return all;
+}
+
+}  // namespace detail
 
 /// Token by token.
 struct recurrent {
