@@ -397,6 +397,41 @@ index_t first_head(const sequence_views& whole, const sequence_views& part) {
     return (part.q.data - whole.q.data) / whole.q.strides[1];
 }
 
+/// Two updates a token: its own key and value, and those of the token after it; keys are of length 1, beta below 1.
+struct gated_delta_product_op {
+    std::shared_ptr<const sequence> whole;
+    std::vector<float> memory;
+    view<float> k, v;
+    view<float, 3> beta;
+    explicit gated_delta_product_op(const recurrence_task& t)
+        : whole(sequence_of(t)), memory(static_cast<std::size_t>(2 * t.H * t.N * (t.D + t.E + 1))) {
+        k = heads(memory.data(), {1, t.H, 2 * t.N, t.D});
+        v = heads(k.data + k.size(), {1, t.H, 2 * t.N, t.E});
+        beta = dense(v.data + v.size(), {1, t.H, 2 * t.N});
+        for (index_t h = 0; h < t.H; ++h)
+            for (index_t n = 0; n < 2 * t.N; ++n) {
+                const index_t from = (n / 2 + n % 2) % t.N;
+                std::copy_n(&whole->k(0, h, from, 0), t.D, &k(0, h, n, 0));
+                std::copy_n(&whole->v(0, h, from, 0), t.E, &v(0, h, n, 0));
+                beta(0, h, n) = whole->beta(0, h, from);
+            }
+    }
+    void run(const sequence_views& x, const auto& context) const {
+        gated_delta_product(x.q, k, v, x.o, x.token_logs, beta, 2, context);
+    }
+    template <class R>
+    void define(const sequence_views& x, const auto& o) const {
+        const index_t first = first_head(*whole, x);
+        const auto part = [&](const auto& y) {
+            return slice(slice(y, 1, {first, first + x.q.shape[1]}), 2, {0, 2 * x.q.shape[2]});
+        };
+        auto with = decaying<R>(x);
+        with.beta = [own = part(beta)](index_t b, index_t h, index_t row) { return static_cast<R>(own(b, h, row)); };
+        ref::naive_recurrence<R>(x.q, part(k), part(v), o, with);
+    }
+    double flops(const recurrence_task& t) const { return 10 * state_size(t); }
+};
+
 struct lightning_op {
     std::shared_ptr<const sequence> whole;
     std::vector<float> decays;
@@ -495,6 +530,7 @@ const std::vector<composite>& composites() {
         add<rebased_op>(list, "rebased");
         add<gateloop_op>(list, "gateloop");
         add<hgrn2_op>(list, "hgrn2");
+        add<gated_delta_product_op>(list, "gated_delta_product");
         add<lightning_op>(list, "lightning_attention");
         add<taylor_shift_op>(list, "taylor_shift");
         add<rollback_op>(list, "rollback");

@@ -80,6 +80,15 @@ TEST(recurrence_chunks, keep_the_digits_of_token_by_token) {
     EXPECT_TRUE(recurs(three, delta | by_token, three.householder_update(), three.token_gate(), chunked{16}));
 }
 
+/// Complex states of any number of rows are kept to: nothing is read or written beyond them.
+TEST(recurrence_chunks, of_complex_states_of_any_width_keep_to_them) {
+    for (index_t D : {1, 3, 4, 5, 8, 9, 12, 20}) {
+        SCOPED_TRACE(D);
+        const recurrence_data<double> x({2, 2, 2, 2, 40, D, 5, 1, 2});
+        forms_agree_over(x)("complex", turn);
+    }
+}
+
 /// A decay of -1e4 and one of -inf in every few, phases as they are.
 TEST(recurrence_chunks, of_gates_of_any_size) {
     using pattern_of_tokens = double (*)(index_t);

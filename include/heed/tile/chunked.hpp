@@ -46,24 +46,19 @@ public:
             const index_t depth = std::min(C, updates - b * C);
             for_packs<packs>(count, [&](auto v, index_t at) HEED_INLINE_LAMBDA {
                 const index_t column = (first + at) * L;
-                const T* const u = s_.u + b * C * s_.column + column;
-                if constexpr (complex) turn_state<v>(keys.total, x, s + at * L, stride);
-                for (index_t part = 0; part < (complex ? 2 : 1); ++part)
-                    for (index_t d = 0; d < x.D; d += R) {
-                        x.ahead->ask(4);
-                        T* const to = s + (part * x.D + d) * stride + at * L;
-                        register_tile<P, R, v> acc;
-                        acc.load_rows(to, stride);
-                        if constexpr (by_column) fade<v>(acc, s_.columns + b * s_.column + column);
-                        if constexpr (Decay == decay_kind::scalar || Decay == decay_kind::rows)
-                            unroll<R>([&](auto r) HEED_INLINE_LAMBDA {
-                                const P by(keys.total[by_row ? d + r : 0]);
-                                unroll<v>([&](auto c) HEED_INLINE_LAMBDA { acc.at[r][c] *= by; });
-                            });
-                        multiply<Op>(acc, keys.panel + (part * x.row + d) * C, static_index<static_cast<int>(C)>{},
-                                     static_index<1>{}, u, s_.column, depth);
-                        acc.store_rows(to, stride);
+                const auto add = [&](auto rows, index_t d, index_t row)
+                    HEED_INLINE_LAMBDA { add_rows<rows, v>(x, b, depth, d, column, s + row * stride + at * L, stride); };
+                constexpr std::integral_constant<int, R> together;
+                if constexpr (complex) {
+                    turn_state<v>(keys.total, x, s + at * L, stride);
+                    for (index_t part = 0; part < 2; ++part) {  // imaginary rows follow at once
+                        index_t d = 0;
+                        for (; d + R <= x.D; d += R) add(together, part * x.row + d, part * x.D + d);
+                        for (; d < x.D; ++d) add(std::integral_constant<int, 1>{}, part * x.row + d, part * x.D + d);
                     }
+                } else {
+                    for (index_t d = 0; d < x.D; d += R) add(together, d, d);
+                }
             });
         }
     }
@@ -82,6 +77,25 @@ public:
     }
 
 private:
+    /// Rows and V packs of columns of the state, of rows d of the panel of block b.
+    template <int Rows, int V>
+    HEED_INLINE void add_rows(const token_rows<T>& x, index_t b, index_t depth, index_t d, index_t column, T* to,
+                              index_t stride) const {
+        x.ahead->ask(4);
+        const block_keys<T> keys = s_.block(b);
+        register_tile<P, Rows, V> acc;
+        acc.load_rows(to, stride);
+        if constexpr (by_column) fade<V>(acc, s_.columns + b * s_.column + column);
+        if constexpr (Decay == decay_kind::scalar || Decay == decay_kind::rows)
+            unroll<Rows>([&](auto r) HEED_INLINE_LAMBDA {
+                const P by(keys.total[by_row ? d + r : 0]);
+                unroll<V>([&](auto c) HEED_INLINE_LAMBDA { acc.at[r][c] *= by; });
+            });
+        multiply<Op>(acc, keys.panel + d * C, static_index<static_cast<int>(C)>{}, static_index<1>{},
+                     s_.u + b * C * s_.column + column, s_.column, depth);
+        acc.store_rows(to, stride);
+    }
+
     template <int V>
     HEED_INLINE void block_columns(const token_rows<T>& x, const block& at, index_t first, index_t c, const T* s,
                                    index_t stride, token_pass pass) const {
