@@ -80,16 +80,17 @@ private:
                 acc.store_rows(to + i * padded_ + j, padded_);
             }
     }
-    /// Products of keys with the tokens after them fade; beyond the diagonal they are 0.
+    /// Products of keys with the tokens after them fade; beyond the diagonal none is read.
     void decay(index_t n, bool delta) const {
         for (index_t i = 0; i < n; ++i) {
-            for (index_t j = 0; j < i; ++j) factor_[j] *= a[i];
-            factor_[i] = T(1);
             T *const met = met_ + i * padded_, *const erased = erased_ + i * padded_;
-            for (index_t j = 0; j <= i; ++j) met[j] *= factor_[j];
-            if (!delta) continue;
-            for (index_t j = 0; j < i; ++j) erased[j] *= beta[i] * factor_[j];
-            std::fill(erased + i, erased + round_up(i + 1, L), T(0));
+            const T kept = a[i], by = delta ? beta[i] : T(0);
+            for (index_t j = 0; j < i; ++j) {
+                const T factor = factor_[j] *= kept;
+                met[j] *= factor;
+                if (delta) erased[j] *= by * factor;
+            }
+            factor_[i] = T(1);
         }
     }
     /// Row i of P becomes that of P (I + M)^{-1}, from its last column to its first.
