@@ -32,13 +32,14 @@ tensor<float> attended(const data& x, const std::vector<index_t>& exact) {
 }
 
 template <class Real, class O>
-void define(const data& x, const std::vector<index_t>& exact, tensor<O>& o) {
+void define(const data& x, const std::vector<index_t>& exact, tensor<O>& o, std::optional<Real> c = {}) {
     ref::hybrid_attention<Real>(
         x.q.v(), x.k.v(), x.v.v(), o.v(), [&](index_t j) { return std::binary_search(exact.begin(), exact.end(), j); },
         [](std::vector<Real> y) {
             for (Real& one : y) one = one > 0 ? one + 1 : std::exp(one);
             return y;
-        });
+        },
+        Real(1e-6), c);
 }
 
 TEST(hybrid_attention, is_the_definition) {
@@ -54,6 +55,20 @@ TEST(hybrid_attention, is_the_definition) {
                 define<float>(x, exact, naive);
                 EXPECT_TRUE(within_rule<float>(attended(x, exact), naive, o));
             }
+}
+
+TEST(hybrid_attention, weighs_logits_against_any_number) {
+    const data x(17, 45);
+    const auto exact = every(3, 45);
+    for (double c : {0.0, -2.0, 3.5}) {
+        auto o = x.out();
+        hybrid_attention(x.q, x.k, x.v, o, std::span<const index_t>(exact), elu_plus_one{}, 1e-6, logit_offset(c));
+        tensor<double> want(o.shape());
+        tensor<float> naive(o.shape());
+        define<double>(x, exact, want, c);
+        define<float>(x, exact, naive, static_cast<float>(c));
+        EXPECT_TRUE(within_rule<float>(o, naive, want)) << c;
+    }
 }
 
 TEST(hybrid_attention, is_softmax_attention_of_exact_keys_and_linear_attention_of_none) {

@@ -1,6 +1,7 @@
 // heed_test: LABELS sanitize
 // Infini-attention against its definition, the limits of its gate, and properties of its memory.
 #include <heed/ops/infini_attention.hpp>
+#include <heed/ops/rotary.hpp>
 #include <heed/policy/mask_segment.hpp>
 #include <heed/ref/infini_attention.hpp>
 
@@ -127,6 +128,37 @@ TEST(infini_attention, refuses_before_it_writes) {
     refuses<shape_error>([&] { infini_attention(narrow, x.q, x.k, x.v, o, 4, gate); }, "the state has 8 rows");
     o.each(
         [&](index_t b, index_t h, index_t n, index_t e) { EXPECT_TRUE(std::isnan(o(b, h, n, e))) << "was written"; });
+}
+
+/// Positions turn the rows of the softmax; the memory knows none.
+TEST(infini_attention, turns_local_rows_only) {
+    const data x(37, 8);
+    auto q = x.q, k = x.k;
+    rotary(q, q, interleaved{}), rotary(k, k, interleaved{});
+    const std::vector<float> gate{0.4f, -1.2f};
+    auto memory = x.memory();
+    auto o = x.out();
+    infini_attention(memory, x.q, x.k, x.v, o, 8, gate, infini_update::delta, local_rows(q.v(), k.v()));
+    const auto turn = [](auto row, index_t t) {
+        using R = typename decltype(row)::value_type;
+        for (std::size_t d = 0; d < row.size(); d += 2) {
+            const R angle = static_cast<R>(t) * std::pow(R(10000), -static_cast<R>(d) / static_cast<R>(row.size()));
+            const R a = row[d], b = row[d + 1];
+            row[d] = a * std::cos(angle) - b * std::sin(angle), row[d + 1] = a * std::sin(angle) + b * std::cos(angle);
+        }
+        return row;
+    };
+    tensor<double> exact(o.shape());
+    tensor<float> naive(o.shape());
+    ref::infini_attention<double>(x.q.v(), x.k.v(), x.v.v(), exact.v(), 8, {0.4f, -1.2f}, true, turn);
+    ref::infini_attention<float>(x.q.v(), x.k.v(), x.v.v(), naive.v(), 8, gate, true, turn);
+    EXPECT_TRUE(within_rule<float>(o, naive, exact));
+    refuses<shape_error>(
+        [&] {
+            infini_attention(memory, x.q, x.k, x.v, o, 8, gate, infini_update::linear,
+                             local_rows(slice(q.v(), 2, {0, 36}), k.v()));
+        },
+        "infini_attention: local q has tokens 36, q has 37");
 }
 
 }  // namespace

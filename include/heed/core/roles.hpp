@@ -34,6 +34,8 @@ struct restarts {};
 struct bias {};
 struct activation {};
 struct lengths {};
+struct local {};
+struct reference {};
 struct stranger {};
 
 }  // namespace heed::inline HEED_ABI::roles

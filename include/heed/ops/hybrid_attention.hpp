@@ -3,7 +3,7 @@
 //   y_i = (sum_{j in T} e_ij v_j + sum_{j not in T} p_ij v_j) / max(eps, the same with v = 1)
 //   e_ij = exp(x_ij - c_i),  x_ij = q_i.k_j / sqrt D,  c_i = max_{j in T} x_ij,   p_ij = phi(q_i).phi(k_j)
 // c_i does not cancel, as p is not scaled by exp(-c_i): it is part of the definition. phi must not be negative.
-//   = (w attention_T + phi(q)^T S) / (w + phi(q).z),  w = exp(lse - c) in [1, |T|]
+//   = (w attention_T + phi(q)^T S) / (w + phi(q).z),  w = exp(lse - c) in [1, |T|];  logit_offset gives another c
 // Cost: 2 N |T| (D + E) flops, again N |T| D for c, and 4 N D E. Ghafoorian et al., arXiv:2509.24899.
 #pragma once
 
@@ -14,6 +14,15 @@
 #include "partials.hpp"
 
 namespace heed::inline HEED_ABI {
+
+/// c, one number for all rows, in place of the largest logit of each: 0 weighs exact keys by e^x as they are. It spares
+/// the second reading of the exact keys; rows with logits far above it overflow.
+struct logit_offset {
+    using role = roles::reference;
+    double c;
+    explicit logit_offset(double of_all) : c(of_all) {}
+};
+
 namespace detail {
 
 /// Some tokens of a view, (B, H, n, D + more), with `more` columns of ones.
@@ -45,11 +54,11 @@ inline std::span<const index_t> others(carver& memory, std::span<const index_t> 
 
 /// o = (w soft + linear) / (w + its last column), w = exp(lse - c), 0 without exact keys.
 template <class T, class O>
-void join_kinds(const view<T>& soft, const view<T>& linear, const view<double, 3>& log_sums, const view<double, 3>& top,
+void join_kinds(const view<T>& soft, const view<T>& linear, const view<double, 3>& log_sums, const view<const double, 3>& c,
                 bool none, T eps, const view<O>& o) {
     const index_t E = o.shape[3];
     each_row(o.shape, [&](index_t b, index_t h, index_t n) {
-        const T w = none ? T(0) : static_cast<T>(std::exp(log_sums(b, h, n) - top(b, h, n)));
+        const T w = none ? T(0) : static_cast<T>(std::exp(log_sums(b, h, n) - c(b, h, n)));
         const T all = w + linear(b, h, n, E), by = 1 / (all < eps ? eps : all);
         for (index_t e = 0; e < E; ++e) o(b, h, n, e) = static_cast<O>(by * (w * soft(b, h, n, e) + linear(b, h, n, e)));
     });
@@ -59,14 +68,14 @@ void join_kinds(const view<T>& soft, const view<T>& linear, const view<double, 3
 
 /// q (B, H, N, D), k (B, G, M, D), v (B, G, M, E), o (B, H, N, E), G dividing H; exact: the keys met by softmax,
 /// ascending, the rest by `features`. Without exact keys linear attention, with all of them softmax attention.
-/// Policies: on or scratch_size. Scratch beside: k and v once more, two outputs. Throws shape_error or argument_error
+/// Policies: logit_offset{c}; on or scratch_size. Scratch beside: k and v once more, two outputs. Throws shape_error or argument_error
 /// before o is touched.
 template <class A = default_arch, class Q, class K, class V, class O, class Features, class... P>
 void hybrid_attention(const Q& q, const K& k, const V& v, O&& o, std::span<const index_t> exact,
                       const Features& features, double eps = 1e-6, const P&... policies) {
     static constexpr const char* op = "hybrid_attention";
-    static_assert(has_role<Features, roles::features> && (has_role<P, roles::context> && ...),
-                  "heed: hybrid attention takes features and on");
+    static_assert(has_role<Features, roles::features> && ((has_role<P, roles::context> || has_role<P, roles::reference>)&&...),
+                  "heed: hybrid attention takes features, a logit_offset and on");
     const auto queries = as_view(q);
     const auto keys = as_view(k);
     const auto values = as_view(v);
@@ -81,26 +90,31 @@ void hybrid_attention(const Q& q, const K& k, const V& v, O&& o, std::span<const
     require_argument(eps > 0, op, "eps is ", eps, ", it must be above 0");
     detail::make_attention_call<A>(queries, detail::source_of(keys, values), out, op).check(op);
 
-    detail::in_shared_scratch(
-        op,
-        [&](carver& from, const auto&... with) {
-            const auto rest = detail::others(from, exact, M);
-            const auto near = detail::picked_tokens<S>(from, keys, exact),
-                       far = detail::picked_tokens<S>(from, keys, rest);
-            const auto seen = detail::picked_tokens<W>(from, values, exact),
-                       read = detail::picked_tokens<W>(from, values, rest, 1);  // its last column sums the weights
-            const auto soft = dense(from.take<T>(B * H * N * E), {B, H, N, E});
-            const auto linear = dense(from.take<T>(B * H * N * (E + 1)), {B, H, N, E + 1});
-            const auto log_sums = dense(from.take<double>(B * H * N), {B, H, N});
-            const auto top = dense(from.take<double>(B * H * N), {B, H, N});
-            state<T> sums(from, B, keys.shape[1], features.width(keys.shape[3]), E + 1);
+    const logit_offset given = detail::pick<roles::reference>(logit_offset(0), policies...);
+    constexpr bool by_largest = detail::count_of_role<roles::reference, P...> == 0;
+    const auto run = [&](carver& from, const auto&... with) {
+        const auto rest = detail::others(from, exact, M);
+        const auto near = detail::picked_tokens<S>(from, keys, exact),
+                   far = detail::picked_tokens<S>(from, keys, rest);
+        const auto seen = detail::picked_tokens<W>(from, values, exact),
+                   read = detail::picked_tokens<W>(from, values, rest, 1);  // its last column sums the weights
+        const auto soft = dense(from.take<T>(B * H * N * E), {B, H, N, E});
+        const auto linear = dense(from.take<T>(B * H * N * (E + 1)), {B, H, N, E + 1});
+        const auto log_sums = dense(from.take<double>(B * H * N), {B, H, N});
+        const auto top = dense(from.take<double>(by_largest ? B * H * N : 0), {B, H, N});
+        state<T> sums(from, B, keys.shape[1], features.width(keys.shape[3]), E + 1);
+        if constexpr (by_largest)
             attention<A>(queries, near, seen, soft, lse{log_sums}, row_max{top}, with...);
-            absorb<A>(sums, far, read, features, with...);
-            recall<A>(sums, queries, linear, features, with...);
-            if (!from.counts())
-                detail::join_kinds(soft, linear, log_sums, top, exact.empty(), static_cast<T>(eps), out);
-        },
-        policies...);
+        else
+            attention<A>(queries, near, seen, soft, lse{log_sums}, with...);
+        absorb<A>(sums, far, read, features, with...);
+        recall<A>(sums, queries, linear, features, with...);
+        const view<const double, 3> of_all{&given.c, {B, H, N}, {}}, c = by_largest ? view<const double, 3>(top) : of_all;
+        if (!from.counts())
+            detail::join_kinds(soft, linear, log_sums, c, exact.empty(), static_cast<T>(eps), out);
+    };
+    const auto contexts = [&](const auto&... with) { detail::in_shared_scratch(op, run, with...); };
+    std::apply(contexts, detail::leave_out<roles::reference>(policies...));
 }
 
 }  // namespace heed::inline HEED_ABI

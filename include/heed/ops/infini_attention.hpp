@@ -15,6 +15,30 @@
 
 namespace heed::inline HEED_ABI {
 
+/// Queries and keys of the softmax, where they are others than those of the memory: with positions, by rotary. Shapes as
+/// theirs.
+template <class Q, class K>
+struct local_rows {
+    using role = roles::local;
+    view<const Q> q;
+    view<const K> k;
+    local_rows(view<const Q> queries, view<const K> keys) : q(queries), k(keys) {}
+
+    template <class X, class Y, class O>
+    void check(const char* op, const view<X>& queries, const view<Y>& keys, const view<O>& o) const {
+        constexpr const char* axes[] = {"batch", "heads", "tokens", "width"};
+        for (std::size_t a = 0; a < 4; ++a) {
+            require_shape(q.shape[a] == queries.shape[a], op, "local q has ", axes[a], " ", q.shape[a], ", q has ",
+                          queries.shape[a]);
+            require_shape(k.shape[a] == keys.shape[a], op, "local k has ", axes[a], " ", k.shape[a], ", k has ",
+                          keys.shape[a]);
+        }
+        require_shape(!overlap(o, q) && !overlap(o, k), op, "o overlaps local q or k in memory");
+    }
+};
+template <class Q, class K>
+local_rows(view<Q>, view<K>) -> local_rows<std::remove_const_t<Q>, std::remove_const_t<K>>;
+
 /// What a segment writes: its values, or what the memory does not yet recall of them.
 enum class infini_update { linear, delta };
 
@@ -96,28 +120,29 @@ void check_infini(const char* op, const infini_memory<T>& memory, const Gate& ga
 
 /// The open segment: q (B, Hq, N, D) are the last N <= M tokens of k (B, H, M, D) and v (B, H, M, E), which are not in
 /// the memory yet; o (B, Hq, N, E); gate: a logit for each head of q. A step of decoding has N 1; when M reaches the
-/// length of a segment, memory.fold(k, v) closes it. Policies: on or scratch_size. Scratch beside: two outputs of T.
-/// Throws before o is touched.
+/// length of a segment, memory.fold(k, v) closes it. Policies: local_rows{q, k}; on or scratch_size. Scratch beside: two
+/// outputs of T. Throws before o is touched.
 template <class A = default_arch, class T, class Q, class K, class V, class O, class Gate, class... P>
 void infini_segment(const infini_memory<T>& memory, const Q& q, const K& k, const V& v, O&& o, const Gate& gate,
                     const P&... policies) {
     const auto out = as_view(o);
     const std::span<const typename Gate::value_type> gates(gate);
+    const auto local = detail::pick<roles::local>(local_rows(as_view(q), as_view(k)), policies...);
     detail::check_infini("infini_segment", memory, gates, out);
-    detail::in_shared_scratch(
-        "infini_segment",
-        [&](carver& from, const auto&... with) {
-            const auto rows = [&] { return view<T>{from.take<T>(out.size()), out.shape, dense_strides(out.shape)}; };
-            const view<T> recalled = rows(), local = rows();
-            memory.template recall<A>(q, recalled, with...);
-            attention<A>(q, k, v, local, causal{}, with...);
-            if (!from.counts()) detail::gate_memory(recalled, local, out, gates);
-        },
-        policies...);
+    local.check("infini_segment", as_view(q), as_view(k), out);
+    const auto run = [&](carver& from, const auto&... with) {
+        const auto rows = [&] { return view<T>{from.take<T>(out.size()), out.shape, dense_strides(out.shape)}; };
+        const view<T> recalled = rows(), near = rows();
+        memory.template recall<A>(q, recalled, with...);
+        attention<A>(local.q, local.k, v, near, causal{}, with...);
+        if (!from.counts()) detail::gate_memory(recalled, near, out, gates);
+    };
+    const auto contexts = [&](const auto&... with) { detail::in_shared_scratch("infini_segment", run, with...); };
+    std::apply(contexts, detail::leave_out<roles::local>(policies...));
 }
 
 /// All tokens of q, k, v (as above, N tokens each) in segments of C, the last perhaps shorter, from the memory, which
-/// holds all of them afterwards.
+/// holds all of them afterwards. Policies as above.
 template <class A = default_arch, class T, class Q, class K, class V, class O, class Gate, class... P>
 void infini_attention(infini_memory<T>& memory, const Q& q, const K& k, const V& v, O&& o, index_t C, const Gate& gate,
                       infini_update by = infini_update::linear, const P&... policies) {
@@ -131,17 +156,18 @@ void infini_attention(infini_memory<T>& memory, const Q& q, const K& k, const V&
     require_shape(out.shape[1] == queries.shape[1], op, "o has ", out.shape[1], " heads, q has ", queries.shape[1]);
     detail::with_recurrence<A>(op, queries, keys, values, out, [](const auto&) {});  // checks the shapes
     detail::check_state(op, &memory.held(), {queries.shape[0], keys.shape[1], 0, 0, values.shape[3]}, keys.shape[3]);
-    detail::in_shared_scratch(
-        op,
-        [&](carver&, const auto&... with) {
-            for (index_t first = 0, N = queries.shape[2]; first < N; first += C) {
-                const auto segment = [&](const auto& x) { return slice(x, 2, {first, std::min(first + C, N)}); };
-                infini_segment<A>(memory, segment(queries), segment(keys), segment(values), segment(out), gate,
-                                  with...);
-                memory.template fold<A>(segment(keys), segment(values), by, with...);
-            }
-        },
-        policies...);
+    const auto local = detail::pick<roles::local>(local_rows(queries, keys), policies...);
+    local.check(op, queries, keys, out);
+    const auto run = [&](carver&, const auto&... with) {
+        for (index_t first = 0, N = queries.shape[2]; first < N; first += C) {
+            const auto segment = [&](const auto& x) { return slice(x, 2, {first, std::min(first + C, N)}); };
+            infini_segment<A>(memory, segment(queries), segment(keys), segment(values), segment(out), gate,
+                              local_rows(segment(local.q), segment(local.k)), with...);
+            memory.template fold<A>(segment(keys), segment(values), by, with...);
+        }
+    };
+    const auto contexts = [&](const auto&... with) { detail::in_shared_scratch(op, run, with...); };
+    std::apply(contexts, detail::leave_out<roles::local>(policies...));
 }
 
 }  // namespace heed::inline HEED_ABI

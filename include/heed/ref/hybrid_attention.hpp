@@ -8,16 +8,19 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <limits>
 
 #include "recurrence.hpp"
 
 namespace heed::inline HEED_ABI::ref {
 
-/// q (B, H, N, D), k (B, H, M, D), v (B, H, M, E), o (B, H, N, E); exact(j): key j is one of T.
+/// q (B, H, N, D), k (B, H, M, D), v (B, H, M, E), o (B, H, N, E); exact(j): key j is one of T; c, if it is not to be
+/// the largest logit.
 template <class Real = double, class Q, class K, class V, class O>
 void hybrid_attention(view<Q> q, view<K> k, view<V> v, view<O> o, const std::function<bool(index_t j)>& exact,
-                      const std::function<std::vector<Real>(const std::vector<Real>&)>& phi, Real eps = Real(1e-6)) {
+                      const std::function<std::vector<Real>(const std::vector<Real>&)>& phi, Real eps = Real(1e-6),
+                      std::optional<Real> c = {}) {
     using namespace detail;
     const auto [B, H, N, D] = q.shape;
     const index_t M = k.shape[2], E = v.shape[3];
@@ -29,7 +32,7 @@ void hybrid_attention(view<Q> q, view<K> k, view<V> v, view<O> o, const std::fun
                 const auto logit = [&](index_t j) { return scale * dot(query, row<Real>(k, b, h, j)); };
                 Real top = -std::numeric_limits<Real>::infinity(), weight = 0;
                 for (index_t j = 0; j < M; ++j)
-                    if (exact(j)) top = std::max(top, logit(j));
+                    if (exact(j)) top = c.value_or(std::max(top, logit(j)));
                 std::vector<Real> sum(E);
                 for (index_t j = 0; j < M; ++j) {
                     const Real a = exact(j) ? std::exp(logit(j) - top) : dot(mapped, phi(row<Real>(k, b, h, j)));

@@ -27,11 +27,14 @@ std::vector<Real> recalled(const matrix<Real>& S, const std::vector<Real>& x) {
 }
 }  // namespace detail
 
-/// q, k (B, H, N, D), v, o (B, H, N, E); gate one number per head.
+/// q, k (B, H, N, D), v, o (B, H, N, E); gate one number per head. The softmax is over local(x, t), the rows of q and k
+/// at their positions.
 template <class Real = double, class Q, class K, class V, class O>
 void infini_attention(view<Q> q, view<K> k, view<V> v, view<O> o, index_t C, const std::vector<Real>& gate,
-                      bool delta = false) {
+                      bool delta = false,
+                      const std::function<std::vector<Real>(std::vector<Real>, index_t t)>& local = {}) {
     using namespace detail;
+    const auto placed = [&](std::vector<Real> x, index_t t) { return local ? local(std::move(x), t) : x; };
     const auto [B, H, N, D] = q.shape;
     const index_t E = v.shape[3];
     for (index_t b = 0; b < B; ++b)
@@ -44,7 +47,7 @@ void infini_attention(view<Q> q, view<K> k, view<V> v, view<O> o, index_t C, con
                     const auto query = row<Real>(q, b, h, t);
                     std::vector<Real> x, y = times(g, recalled(S, elu_plus_one(query)));
                     for (index_t s = first; s <= t; ++s)
-                        x.push_back(dot(query, row<Real>(k, b, h, s)) / std::sqrt(static_cast<Real>(D)));
+                        x.push_back(dot(placed(query, t), placed(row<Real>(k, b, h, s), s)) / std::sqrt(static_cast<Real>(D)));
                     const auto p = softmax(x);
                     for (index_t s = first; s <= t; ++s)
                         for (index_t e = 0; e < E; ++e)
