@@ -7,8 +7,10 @@
 namespace heed::inline HEED_ABI {
 
 /// A_t without what the update adds: the identity, a number, a number per row (key channel), a number per column (value
-/// channel), or a rotation and a number per row of a complex state.
-enum class decay_kind { none, scalar, rows, columns, complex };
+/// channel), or a rotation and a number per row of a complex state; paired: of complex queries and keys.
+enum class decay_kind { none, scalar, rows, columns, complex, paired };
+
+constexpr bool is_complex(decay_kind kind) { return kind == decay_kind::complex || kind == decay_kind::paired; }
 
 /// w = v; w = beta (v - (A S)^T k); A plus a b^T; several delta steps for a token.
 enum class update_kind { additive, delta, low_rank, householder };

@@ -167,9 +167,9 @@ void with_recurrence(const char* op, const view<Q>& q, const view<K>& k, const v
                                  in_blocks<Loader, std::remove_const_t<decltype(form)>>>;
     static_assert(Loader::read == read_kind::after || Call::causal,
                   "heed: a bonus and reads before the token go with causal orders only");
-    static_assert(Loader::update == update_kind::additive || Loader::decay != decay_kind::complex,
+    static_assert(Loader::update == update_kind::additive || !is_complex(Loader::decay),
                   "heed: a complex decay goes with additive updates only");
-    static_assert(!Call::normalised || (Loader::decay != decay_kind::complex && Loader::decay != decay_kind::columns),
+    static_assert(!Call::normalised || (!is_complex(Loader::decay) && Loader::decay != decay_kind::columns),
                   "heed: no normaliser goes with a complex decay or one of value channels");
     static_assert(!Call::normalised || Loader::update == update_kind::additive,
                   "heed: a normaliser goes with additive updates only");
@@ -181,12 +181,12 @@ void with_recurrence(const char* op, const view<Q>& q, const view<K>& k, const v
     double scale_by = x.D > 0 ? 1 / std::sqrt(static_cast<double>(x.D)) : 1.0;
     if constexpr (Loader::mapped) scale_by = 1;
     if constexpr (requires { factor.factor; }) scale_by = factor.factor;
+    if constexpr (requires { features.check(op, q.shape[3]); }) features.check(op, q.shape[3]);
+    if constexpr (requires { features.check(op, q.shape, k.shape); }) features.check(op, q.shape, k.shape);
     x.D = features.width(x.D);
     forget.check(op, x);
     write.check(op, x);
     observe.check(op, x);
-    if constexpr (requires { features.check(op, q.shape[3]); }) features.check(op, q.shape[3]);
-    if constexpr (requires { features.check(op, q.shape, k.shape); }) features.check(op, q.shape, k.shape);
     if constexpr (Call::normed) {
         normaliser.check(op, o.shape[1], x.E);
         normaliser.check_apart(op);
@@ -230,7 +230,7 @@ void run_recurrence(const Call& call, const char* op, const P&... policies) {
 /// Shapes: q (B, Hq, N, D), k (B, Hk, N, D), v (B, Hv, N, E), o (B, max(Hq, Hs), N, E); with non_causal{}, k, v and gates may
 /// have other tokens than q and o, and another number of them. There are Hs = max(Hk, Hv) states a sequence; Hk, Hv and the heads of gates divide Hs, neighbours sharing a row; Hq divides it, or is a multiple, where several
 /// queries read one state. Any strides; elements float, double, bf16 or f16, each operand its own; sums are float (double if
-/// any operand is). The default scale is 1/sqrt(D), or 1 with a feature map. A state<T> among the policies is where the
+/// any operand is). The default scale is 1/sqrt(D), or 1 with a feature map or complex_rows{}. A state<T> among the policies is where the
 /// recurrence starts, and then what it ends with. Throws shape_error or argument_error before anything is written.
 template <class A = default_arch, class Q, class K, class V, class O, class... Policies>
 void recurrence(const Q& q, const K& k, const V& v, O&& o, Policies&&... policies) {

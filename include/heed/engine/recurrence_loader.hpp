@@ -12,7 +12,9 @@ namespace heed::inline HEED_ABI::detail {
 template <class A, class T, class Q, class K, class V, class Decay, class Update, class Read, class Features>
 struct recurrence_loader {
     static constexpr index_t L = lanes<T, A>;
-    static constexpr decay_kind decay = Decay::kind;
+    static constexpr bool paired = std::is_same_v<Features, complex_rows>;
+    static_assert(!paired || Decay::kind == decay_kind::complex, "heed: complex rows of q and k go with a complex decay");
+    static constexpr decay_kind decay = paired ? decay_kind::paired : Decay::kind;
     static constexpr update_kind update = Update::kind;
     static constexpr read_kind read = Read::kind;
     static constexpr bool mapped = !std::is_same_v<Features, identity_features>;
@@ -30,22 +32,22 @@ struct recurrence_loader {
 
     index_t reads() const { return x.heads > 0 ? std::max<index_t>(1, q.shape[1] / x.heads) : 1; }
     /// Rows of a state, real and imaginary.
-    index_t state_rows() const { return decay == decay_kind::complex ? 2 * x.D : x.D; }
+    index_t state_rows() const { return is_complex(decay) ? 2 * x.D : x.D; }
     static constexpr index_t row_of(index_t width) { return round_up(std::max<index_t>(width, 1), std::max<index_t>(L, 8)); }
 
     /// Memory of the rows of a block, for what cannot be read where it is.
     struct space {
-        index_t row, column;
+        index_t row, width, column;  // of a key, of what is loaded of it, of a value
         T *q, *k, *v, *o, *decay, *beta, *x, *y, *diagonal, *near, *raw;
 
         space(const recurrence_loader& l, carver& from, index_t columns)
-            : row(row_of(l.x.D)), column(round_up(std::max<index_t>(columns, 1), L)) {
+            : row(row_of(l.x.D)), width(paired ? 2 * row : row), column(round_up(std::max<index_t>(columns, 1), L)) {
             constexpr index_t C = token_block;
             const index_t steps = l.write.steps(), reads = l.reads();
             constexpr bool wide = update == update_kind::low_rank ||
                                   (Decay::kind == decay_kind::rows && update != update_kind::additive);
-            q = from.take<T>(reads * C * row);
-            k = from.take<T>(C * steps * row);
+            q = from.take<T>(reads * C * width);
+            k = from.take<T>(C * steps * width);
             v = from.take<T>(C * steps * column);
             o = from.take<T>(reads * C * column);
             decay = from.take<T>(C * l.decay_row(column));
@@ -59,7 +61,7 @@ struct recurrence_loader {
     };
     index_t decay_row(index_t column) const {
         return decay == decay_kind::columns   ? column
-               : decay == decay_kind::complex ? 2 * row_of(x.D)
+               : is_complex(decay)            ? 2 * row_of(x.D)
                : decay == decay_kind::rows    ? row_of(x.D)
                                               : 1;
     }
@@ -160,11 +162,11 @@ private:
             r.q_read = q.strides[1];
             return;
         }
-        r.q = {s.q, s.row};
-        r.q_read = token_block * s.row;
+        r.q = {s.q, s.width};
+        r.q_read = token_block * s.width;
         for (index_t g = 0; g < r.reads; ++g)
             for (index_t i = 0; i < at.count; ++i)
-                map_row(q, all, at.b, first + g, at[i], at[i], true, s, s.q + (g * token_block + i) * s.row);
+                map_row(q, all, at.b, first + g, at[i], at[i], true, s, s.q + (g * token_block + i) * s.width);
     }
     void load_keys(token_rows<T>& r, const space& s, const token_walk& all, const token_walk& at, index_t h,
                    bool in_place) const {
@@ -173,20 +175,25 @@ private:
             r.k = {address(k, at.b, head, at.row(0, 0, r.steps), 0), at.step * k.strides[2]};
             return;
         }
-        r.k = {s.k, s.row};
+        r.k = {s.k, s.width};
         for (index_t i = 0; i < at.count; ++i)
             for (index_t m = 0; m < r.steps; ++m)
-                map_row(k, all, at.b, head, at.row(i, m, r.steps), at[i], false, s, s.k + (i * r.steps + m) * s.row);
+                map_row(k, all, at.b, head, at.row(i, m, r.steps), at[i], false, s, s.k + (i * r.steps + m) * s.width);
         if constexpr (weighted)
             for (index_t i = 0; i < at.count; ++i) {
                 const T weight = write.template weight<T>(at.b, h, x.heads, at[i]);
-                for (index_t d = 0; d < x.D; ++d) s.k[i * s.row + d] *= weight;
+                for (index_t d = 0; d < s.width; ++d) s.k[i * s.width + d] *= weight;
             }
     }
     template <class S>
     void map_row(const view<const S>& from, const token_walk& all, index_t b, index_t head, index_t n, index_t token,
                  bool query, const space& s, T* to) const {
-        if constexpr (mapped) {
+        if constexpr (paired) {  // Re, then Im, -Im of queries
+            load_row<A>(from, b, head, n, s.raw);
+            const T sign(query ? -1.0f : 1.0f);
+            for (index_t d = 0; d < x.D; ++d) to[d] = s.raw[d], to[s.row + d] = sign * s.raw[x.D + d];
+            std::fill(to + s.row + x.D, to + 2 * s.row, T(0));
+        } else if constexpr (mapped) {
             load_row<A>(from, b, head, n, s.raw);
             const index_t first = std::min(all.first, all[all.count - 1]);
             features(static_cast<const T*>(s.raw), from.shape[3], to, feature_place{b, head, token - first, all.count, query, token});
@@ -241,13 +248,17 @@ private:
     void load_diagonal(const token_rows<T>& r, const space& s, index_t h) const {
         const index_t head = serving(h, x.heads, observe.u.shape[0]);
         T* const uk = s.diagonal + r.reads * token_block;
-        for (index_t i = 0; i < r.count; ++i) {
-            for (index_t d = 0; d < x.D; ++d) uk[d] = static_cast<T>(observe.u(head, d)) * r.k[i][d];
+        const auto add = [&](index_t i, index_t part) {
+            for (index_t d = 0; d < x.D; ++d) uk[d] = static_cast<T>(observe.u(head, d)) * r.k[i][part + d];
             for (index_t g = 0; g < r.reads; ++g) {
                 T sum = 0;
-                for (index_t d = 0; d < x.D; ++d) sum += r.query(g, i)[d] * uk[d];
-                s.diagonal[g * token_block + i] = sum;
+                for (index_t d = 0; d < x.D; ++d) sum += r.query(g, i)[part + d] * uk[d];
+                s.diagonal[g * token_block + i] = part == 0 ? sum : s.diagonal[g * token_block + i] + sum;
             }
+        };
+        for (index_t i = 0; i < r.count; ++i) {
+            add(i, 0);
+            if constexpr (paired) add(i, s.row);
         }
     }
 

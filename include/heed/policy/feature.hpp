@@ -92,6 +92,16 @@ struct identity_features {
     index_t width(index_t D) const { return D; }
 };
 
+/// Rows of q and k are complex: their first half Re, their second Im; o = Re(q^T S). For complex decays, with which state
+/// rows are half as many; keys are taken as they are, so a product of q and a key's conjugate wants the conjugate given.
+struct complex_rows {
+    using role = roles::features;
+    index_t width(index_t D) const { return D / 2; }
+    void check(const char* op, index_t D) const {
+        require_shape(D % 2 == 0, op, "complex rows have an even width, q has ", D);
+    }
+};
+
 /// phi(x) = elu(x) + 1: x + 1 above 0, e^x below (Katharopoulos et al., arXiv:2006.16236).
 struct elu_plus_one : detail::channel_map<detail::elu_plus_one_of> {};
 

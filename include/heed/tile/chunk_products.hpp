@@ -60,7 +60,7 @@ struct chunk_scratch {
     template <class Carver>
     chunk_scratch(Carver& from, index_t tokens, const token_rows<T>& x, index_t all_columns, decay_kind decay, update_kind update)
         : updates(round_up(tokens, token_block) * updates_of_token(update, x)),
-          width(decay == decay_kind::complex ? 2 * x.row : x.row),
+          width(is_complex(decay) ? 2 * x.row : x.row),
           column(all_columns) {
         const index_t blocks = updates / token_block;
         const bool erases = update != update_kind::additive;
@@ -88,7 +88,8 @@ protected:
     static constexpr bool delta = Update == update_kind::delta || Update == update_kind::householder;
     static constexpr bool erases = delta || low_rank;
     static constexpr bool single = Update == update_kind::additive || Update == update_kind::delta;  // updates of a token
-    static constexpr bool complex = Decay == decay_kind::complex, by_column = Decay == decay_kind::columns;
+    static constexpr bool complex = is_complex(Decay), paired = Decay == decay_kind::paired;
+    static constexpr bool by_column = Decay == decay_kind::columns;
     static constexpr bool by_row = Decay == decay_kind::rows || complex;
     static constexpr bool alike = Decay == decay_kind::none || by_column;  // keys and queries do not fade
     static constexpr bool after = Read == read_kind::after;
@@ -138,14 +139,14 @@ private:
     /// panel[d][j] = k_j[d], 0 where there is no update.
     static void transpose_keys(const token_rows<T>& x, const block& at, T* panel) {
         for (index_t j = 0; j < C; j += L)
-            for (index_t d = 0; d < x.row; d += L) {
+            for (index_t d = 0; d < (paired ? 2 : 1) * x.row; d += L) {
                 P rows[L];
                 for (index_t l = 0; l < L; ++l)
                     rows[l] = j + l < at.count ? load<P>(key(x, at.first + j + l) + d) : P(T(0));
                 transpose(rows);
                 for (index_t l = 0; l < L; ++l) store_aligned(panel + (d + l) * C + j, rows[l]);
             }
-        if constexpr (complex) std::fill_n(panel + x.row * C, x.row * C, T(0));
+        if constexpr (complex && !paired) std::fill_n(panel + x.row * C, x.row * C, T(0));
     }
 
     /// to (rows, updates) columns [0, C) = rows of a times a panel.
@@ -261,11 +262,15 @@ private:
             T* const row = s_.from_q + (r * C + query) * s_.updates + at.number * C;
             const T* const q = x.query(r, t);
             T* const met = s_.q + (r * C + query) * s_.width;
-            dot_panel(q, panel, x.row, T(1), row);
+            dot_panel(q, panel, paired ? s_.width : x.row, T(1), row);
             own_key(x, r, t, i, row);
-            for (index_t d = 0; d < x.row; d += L) {
-                store_aligned(met + d, load_aligned<P>(all + d) * load<P>(q + d));
-                if constexpr (complex) store_aligned(met + x.row + d, -(load_aligned<P>(all + x.row + d) * load<P>(q + d)));
+            if constexpr (complex) {
+                std::copy_n(q, paired ? s_.width : x.row, met);
+                if constexpr (!paired) std::fill_n(met + x.row, x.row, T(0));
+                turn<true>(all, met, x.row);
+            } else {
+                for (index_t d = 0; d < x.row; d += L)
+                    store_aligned(met + d, load_aligned<P>(all + d) * load<P>(q + d));
             }
         }
     }

@@ -18,7 +18,7 @@ template <class A, class T, decay_kind Decay, update_kind Update, read_kind Read
 class chunked_tile : public chunk_products<A, T, Decay, Update, Read> {
     using shared = chunk_products<A, T, Decay, Update, Read>;
     using typename shared::block, typename shared::Op, typename shared::P;
-    using shared::after, shared::by_row, shared::by_column, shared::complex, shared::delta, shared::erases,
+    using shared::after, shared::by_row, shared::by_column, shared::complex, shared::paired, shared::delta, shared::erases,
         shared::low_rank, shared::single;
     using shared::C, shared::L, shared::R, shared::s_;
 
@@ -71,6 +71,9 @@ public:
                     register_tile<P, R, v> acc;
                     acc.clear();
                     multiply<Op>(acc, x.query(read, i), x.q.step, static_index<1>{}, s + at * L, stride, x.D);
+                    if constexpr (paired)
+                        multiply<Op>(acc, x.query(read, i) + x.row, x.q.step, static_index<1>{}, s + x.D * stride + at * L,
+                                     stride, x.D);
                     put(acc, x, read, i, R, at * L);
                 }
         });

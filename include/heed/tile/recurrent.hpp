@@ -21,7 +21,7 @@ class recurrent_tile {
     static constexpr bool delta = Update == update_kind::delta || Update == update_kind::householder;
     static constexpr bool low_rank = Update == update_kind::low_rank;
     static constexpr bool erases = delta || low_rank;  // what is written depends on what is there
-    static constexpr bool complex = Decay == decay_kind::complex;
+    static constexpr bool complex = is_complex(Decay), paired = Decay == decay_kind::paired;
 
 public:
     /// Most packs of columns at once. A state of few columns leaves registers for several tokens instead.
@@ -272,6 +272,10 @@ private:
             start<V>(x, i, t, c, o);
             P sum[V];
             dot<V, 4>(x.query(i, t), x.D, s, stride, sum);
+            if constexpr (paired) {
+                unroll<V>([&](auto v) HEED_INLINE_LAMBDA { o[v] += sum[v]; });
+                dot<V, 4>(x.query(i, t) + x.row, x.D, s + x.D * stride, stride, sum);
+            }
             unroll<V>([&](auto v) HEED_INLINE_LAMBDA { o[v] = P(x.scale) * (o[v] + sum[v]); });
             x.put(i, t, c, o);
         }
@@ -397,11 +401,15 @@ private:
                     const P y(a[j][d]);
                     unroll<V>([&](auto v) HEED_INLINE_LAMBDA { at[v] *= y; });
                 }
-                if constexpr (Decay == decay_kind::complex) {
+                if constexpr (complex) {
                     const P cos(a[j][d]), sin(a[j][x.row + d]);
+                    [[maybe_unused]] const P key(paired ? k[j][x.row + d] : T(0)), y(paired && Reads ? q[j][x.row + d] : T(0));
                     unroll<V>([&](auto v) HEED_INLINE_LAMBDA {
                         const P im = load_aligned<P>(imaginary + v * L);
-                        store_aligned(imaginary + v * L, fma(sin, at[v], cos * im));
+                        P turned = fma(sin, at[v], cos * im);
+                        if constexpr (paired) turned = fma(key, u[j][v], turned);
+                        if constexpr (paired && Reads) o[j][v] = fma(y, Read == read_kind::after ? turned : im, o[j][v]);
+                        store_aligned(imaginary + v * L, turned);
                         at[v] = cos * at[v] - sin * im;
                     });
                 }
