@@ -102,56 +102,58 @@ private:
     template <int V>
     HEED_INLINE void block_columns(const token_rows<T>& x, const block& at, index_t first, index_t c, const T* s,
                                    index_t stride, token_pass pass) const {
-        const index_t base = at.number * C, updates = s_.updates, column = s_.column;
-        T* const u = s_.u + first + c;
+        const index_t base = at.number * C;
+        const chunk_scratch<T>& chunk = s_;  // not copies of its extents, whose multiples the compiler would keep on the stack
+        const index_t from = single ? 0 : at.first, token = single ? 0 : at.query;
+        T* const u = chunk.u + first + c;
         for (index_t i = 0; i < at.count; i += R) {
             x.ahead->ask(8);
             register_tile<P, R, V> acc;
-            unroll<R>([&](auto r) HEED_INLINE_LAMBDA { load_value<V>(x, at.first + i + r, c, acc.at[r]); });
+            unroll<R>([&](auto r) HEED_INLINE_LAMBDA { load_value<V>(x, from + i + r, c, acc.at[r]); });
             if constexpr (erases) {
-                multiply<Op>(acc, s_.erased + i * x.row, x.row, static_index<1>{}, s, stride, x.D);
-                const T* const row = s_.from_k + i * updates;
-                multiply<Op>(acc, row, updates, static_index<1>{}, u, column, base + i);
+                multiply<Op>(acc, chunk.erased + i * x.row, x.row, static_index<1>{}, s, stride, x.D);
+                const T* const row = chunk.from_k + i * chunk.updates;
+                multiply<Op>(acc, row, chunk.updates, static_index<1>{}, u, chunk.column, base + i);
                 unroll<R>([&](auto j) HEED_INLINE_LAMBDA {
                     unroll<R>([&](auto r) HEED_INLINE_LAMBDA {
-                        if constexpr (r > j) add_row<V>(acc.at[r], row[r * updates + base + i + j], acc.at[j]);
+                        if constexpr (r > j) add_row<V>(acc.at[r], row[r * chunk.updates + base + i + j], acc.at[j]);
                     });
                 });
             }
-            acc.store_rows(u + (base + i) * column, column);
+            acc.store_rows(u + (base + i) * chunk.column, chunk.column);
         }
         if (pass == token_pass::write) return;
         constexpr int own = Read == read_kind::before ? 1 : 0;  // the last token a query sees is the one before its own
         for (index_t read = 0; read < x.reads; ++read)
             for (index_t i = 0; i < at.queries; i += R) {
                 x.ahead->ask(8);
-                const T *const q = this->queries(x, read, i), *const row = s_.from_q + (read * C + i) * updates;
+                const T *const q = this->queries(x, read, i), *const row = chunk.from_q + (read * C + i) * chunk.updates;
                 const index_t step = this->query_step(x), left = at.queries - i;
                 const index_t met = base + (single ? i : this->seen(at, i));  // by all of these queries
                 register_tile<P, R, V> acc;
                 acc.clear();
                 multiply<Op>(acc, q, step, static_index<1>{}, s, stride, x.D);
                 if constexpr (complex) multiply<Op>(acc, q + x.row, step, static_index<1>{}, s + x.D * stride, stride, x.D);
-                multiply<Op>(acc, row, updates, static_index<1>{}, u, column, met);
+                multiply<Op>(acc, row, chunk.updates, static_index<1>{}, u, chunk.column, met);
                 P key[V];
                 const auto load_key = [&](index_t j) HEED_INLINE_LAMBDA {
-                    unroll<V>([&](auto v) HEED_INLINE_LAMBDA { key[v] = load_aligned<P>(u + j * column + v * L); });
+                    unroll<V>([&](auto v) HEED_INLINE_LAMBDA { key[v] = load_aligned<P>(u + j * chunk.column + v * L); });
                 };
                 if constexpr (single)
                     unroll<R - own>([&](auto j) HEED_INLINE_LAMBDA {
                         load_key(met + j);
                         unroll<R>([&](auto r) HEED_INLINE_LAMBDA {
-                            if constexpr (r >= j + own) add_row<V>(acc.at[r], row[r * updates + met + j], key);
+                            if constexpr (r >= j + own) add_row<V>(acc.at[r], row[r * chunk.updates + met + j], key);
                         });
                     });
                 else
                     for (index_t j = met; j < base + this->seen(at, i + std::min<index_t>(left, R) - 1); ++j) {
                         load_key(j);
                         unroll<R>([&](auto r) HEED_INLINE_LAMBDA {
-                            if (j < base + this->seen(at, i + r)) add_row<V>(acc.at[r], row[r * updates + j], key);
+                            if (j < base + this->seen(at, i + r)) add_row<V>(acc.at[r], row[r * chunk.updates + j], key);
                         });
                     }
-                put(acc, x, read, at.query + i, left, c);
+                put(acc, x, read, token + i, left, c);
             }
     }
 
