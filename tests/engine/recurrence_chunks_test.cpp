@@ -1,5 +1,5 @@
-// Chunks of the kinds that have other recurrences: several updates a token, low rank, decays of columns, complex decays.
-// They are the token by token recurrence, keep its laws of bits, and its digits.
+// Chunks of the kinds that have other recurrences: several updates a token, low rank, decays of columns, complex
+// decays. They are the token by token recurrence, keep its laws of bits, and its digits.
 #include "recurrent_laws.hpp"
 
 using namespace test;
@@ -68,7 +68,8 @@ TEST(recurrence_chunks, of_several_updates_agree_with_token_by_token) {
 }
 
 TEST(recurrence_chunks, keep_the_digits_of_token_by_token) {
-    for (const auto& s : {recurrence_sizes{1, 2, 2, 2, 100, 33, 24, 1, 2}, recurrence_sizes{2, 4, 2, 2, 35, 9, 17, 1, 1}}) {
+    for (const auto& s :
+         {recurrence_sizes{1, 2, 2, 2, 100, 33, 24, 1, 2}, recurrence_sizes{2, 4, 2, 2, 35, 9, 17, 1, 1}}) {
         SCOPED_TRACE(testing::Message() << s);
         const recurrence_data<float> x(s);
         EXPECT_TRUE(recurs(x, turning, x.complex_gate(), chunked{64}));

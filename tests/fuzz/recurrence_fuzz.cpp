@@ -1,7 +1,8 @@
-// libFuzzer: recurrences over shapes, strides, types, gates, forms, packed sequences and states, against the definition.
+// libFuzzer: recurrences over shapes, strides, types, gates, forms, packed sequences and states, against the
+// definition.
 //
-// Data come from seeds, so the bytes are all structure. Operands and scratch end where their allocations do, for ASan to
-// see a step too far. Bad shapes must be refused by heed's exceptions, with the output untouched.
+// Data come from seeds, so the bytes are all structure. Operands and scratch end where their allocations do, for ASan
+// to see a step too far. Bad shapes must be refused by heed's exceptions, with the output untouched.
 #include <cstdio>
 #include <cstdlib>
 
@@ -41,7 +42,8 @@ struct definition {
     template <class T, class S>
     definition(const recurrence_data<T>& x, const ref::recurrence_options<R>& with, const tensor<S>& from)
         : o({x.s.B, x.s.Ho(), x.s.N, x.s.E}), state(from.shape()) {
-        state.each([&](index_t b, index_t h, index_t d, index_t e) { state(b, h, d, e) = static_cast<R>(from(b, h, d, e)); });
+        state.each(
+            [&](index_t b, index_t h, index_t d, index_t e) { state(b, h, d, e) = static_cast<R>(from(b, h, d, e)); });
         ref::naive_recurrence<R>(x.q.v(), x.k.v(), x.v.v(), o.v(), with, state.v());
     }
 };
@@ -81,10 +83,14 @@ void spoil(decisions& d, view<Q>& q, view<Q>& k, view<Q>& v, view<O>& o) {
     const auto axis = static_cast<std::size_t>(d.below(4));
     const auto change = [&](auto& y) { y.shape[axis] += axis == 1 ? 7 * y.shape[1] + 5 : 1; };
     switch (d.below(4)) {
-        case 0: return change(q);
-        case 1: return change(k);
-        case 2: return change(v);
-        default: return change(o);
+        case 0:
+            return change(q);
+        case 1:
+            return change(k);
+        case 2:
+            return change(v);
+        default:
+            return change(o);
     }
 }
 
@@ -110,7 +116,8 @@ void meet(decisions& d, const scene& x, const recurrence_data<T>& data, unsigned
         x.chunk > 0 ? run(chunked{x.chunk}) : run(recurrent{});
     } catch (const shape_error&) {
         bool all = true;
-        o.each([&](index_t b, index_t h, index_t n, index_t e) { all &= std::isnan(static_cast<double>(o(b, h, n, e))); });
+        o.each(
+            [&](index_t b, index_t h, index_t n, index_t e) { all &= std::isnan(static_cast<double>(o(b, h, n, e))); });
         if (!all) fail(x, "refused, but the output is touched");
         return;
     }
@@ -126,12 +133,15 @@ void meet(decisions& d, const scene& x, const recurrence_data<T>& data, unsigned
     // What erases takes away no more than its own size: the sums are those of what is written, and of what was there.
     auto sizes = data;
     for (auto* t : {&sizes.q, &sizes.k, &sizes.v, &sizes.a, &sizes.b})
-        t->each([&](index_t b, index_t h, index_t n, index_t e) { (*t)(b, h, n, e) = static_cast<T>(std::abs(static_cast<double>((*t)(b, h, n, e)))); });
+        t->each([&](index_t b, index_t h, index_t n, index_t e) {
+            (*t)(b, h, n, e) = static_cast<T>(std::abs(static_cast<double>((*t)(b, h, n, e))));
+        });
     auto start = from;
     start.each([&](index_t b, index_t h, index_t n, index_t e) { start(b, h, n, e) = std::abs(start(b, h, n, e)); });
     auto additive = sizes.defined(parts & ~(delta | turning | with_bonus))(R{});
     additive.offsets = x.offsets;
-    if (parts & with_bonus) additive.bonus = [&](index_t h, index_t c) { return std::abs(defined(R{}, with_bonus).bonus(h, c)); };
+    if (parts & with_bonus)
+        additive.bonus = [&](index_t h, index_t c) { return std::abs(defined(R{}, with_bonus).bonus(h, c)); };
     if (parts & turning) start = constant<S>({shape[0], shape[1], x.s.D, x.s.E}, 2 * largest(start));
     const definition<R> sums(sizes, additive, start);
     const double erased = parts & delta ? 4 : 1;
@@ -156,18 +166,30 @@ void run(decisions& d, scene& x, index_t kind) {
     const auto with = [&](unsigned parts, const auto&... policies) { meet(d, x, data, parts, policies...); };
     if constexpr (!std::is_same_v<T, float>) return with(by_token | delta, data.token_gate(), data.delta_update());
     switch (kind) {
-        case 0: return with(plain);
-        case 1: return with(by_head | backwards, data.head_gate(), reversed{});
-        case 2: return with(by_token | delta, data.token_gate(), data.delta_update());
-        case 3: return with(by_channel | with_bonus, data.channel_gate(), data.bonus_read());
-        case 4: return with(by_value | before, data.value_gate(), read_before{});
-        case 5: return with(turning, data.complex_gate());
-        case 6: return with(by_channel | ranked | backwards, data.channel_gate(), data.low_rank_update(), reversed{});
-        case 7: return with(delta | all_at_once, data.delta_update(), non_causal{});
-        case 8: return with(by_token | delta, data.token_gate(), data.householder_update());
-        case 9: return with(by_channel | delta | before, data.channel_gate(), data.householder_update(), read_before{});
-        case 10: return with(by_value | delta, data.value_gate(), data.householder_update(), side_by_side);
-        default: return with(by_token, data.token_gate(), side_by_side);
+        case 0:
+            return with(plain);
+        case 1:
+            return with(by_head | backwards, data.head_gate(), reversed{});
+        case 2:
+            return with(by_token | delta, data.token_gate(), data.delta_update());
+        case 3:
+            return with(by_channel | with_bonus, data.channel_gate(), data.bonus_read());
+        case 4:
+            return with(by_value | before, data.value_gate(), read_before{});
+        case 5:
+            return with(turning, data.complex_gate());
+        case 6:
+            return with(by_channel | ranked | backwards, data.channel_gate(), data.low_rank_update(), reversed{});
+        case 7:
+            return with(delta | all_at_once, data.delta_update(), non_causal{});
+        case 8:
+            return with(by_token | delta, data.token_gate(), data.householder_update());
+        case 9:
+            return with(by_channel | delta | before, data.channel_gate(), data.householder_update(), read_before{});
+        case 10:
+            return with(by_value | delta, data.value_gate(), data.householder_update(), side_by_side);
+        default:
+            return with(by_token, data.token_gate(), side_by_side);
     }
 }
 
@@ -178,13 +200,21 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     scene x;
     const index_t kind = d.below(12);
     const index_t groups = d.between(1, 3);
-    x.s = {d.between(0, 2), groups, groups, groups, d.one_in(8) ? 0 : d.between(1, 80), d.between(0, 40), d.between(0, 40)};
+    x.s = {d.between(0, 2),  groups,          groups, groups, d.one_in(8) ? 0 : d.between(1, 80),
+           d.between(0, 40), d.between(0, 40)};
     x.s.steps = d.between(1, 4);
     switch (d.below(4)) {
-        case 0: x.s.Hq *= d.between(1, 3); break;
-        case 1: x.s.Hk = 1; break;
-        case 2: x.s.Hv = 1; break;
-        default: break;
+        case 0:
+            x.s.Hq *= d.between(1, 3);
+            break;
+        case 1:
+            x.s.Hk = 1;
+            break;
+        case 2:
+            x.s.Hv = 1;
+            break;
+        default:
+            break;
     }
     x.s.gates = d.one_in(2) ? 1 : groups;
     x.chunk = d.one_in(3) ? 0 : d.between(1, 100);
@@ -200,9 +230,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         std::sort(x.offsets.begin(), x.offsets.end());
     }
     switch (kind == 2 ? d.below(3) : 0) {
-        case 0: run<float>(d, x, kind); break;
-        case 1: run<double>(d, x, kind); break;
-        default: run<bf16>(d, x, kind);
+        case 0:
+            run<float>(d, x, kind);
+            break;
+        case 1:
+            run<double>(d, x, kind);
+            break;
+        default:
+            run<bf16>(d, x, kind);
     }
     return 0;
 }

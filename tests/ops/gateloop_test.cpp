@@ -67,7 +67,8 @@ TEST(gateloop, does_not_overflow_however_long) {
 }
 
 TEST(gateloop, of_complex_rows_is_the_definition) {
-    for (const recurrence_sizes& s : {recurrence_sizes{1, 1, 1, 1, 1, 2, 8}, {1, 2, 2, 2, 40, 18, 8, 1, 2}, {2, 4, 2, 2, 37, 34, 9}}) {
+    for (const recurrence_sizes& s :
+         {recurrence_sizes{1, 1, 1, 1, 1, 2, 8}, {1, 2, 2, 2, 40, 18, 8, 1, 2}, {2, 4, 2, 2, 37, 34, 9}}) {
         SCOPED_TRACE(testing::Message() << s);
         const recurrence_data<float> x(s);
         const auto half = [&](const tensor<float>& t) { return slice(t.v(), 3, {0, s.D / 2}); };
@@ -88,8 +89,8 @@ TEST(gateloop, of_complex_rows_is_the_definition) {
         EXPECT_TRUE(is_recurrence(o, x.q, x.k, x.v, with(plain)));
         state<float> carried(s.B, s.Hs(), s.D, s.E);
         EXPECT_TRUE(goes_on(o, [&](range n, auto to) {
-            gateloop(part(x.q, n), part(x.k, n), part(x.v, n), to, slice(half(x.channel), 2, n), slice(half(x.angle), 2, n),
-                     complex_rows{}, carried);
+            gateloop(part(x.q, n), part(x.k, n), part(x.v, n), to, slice(half(x.channel), 2, n),
+                     slice(half(x.angle), 2, n), complex_rows{}, carried);
         }));
         run(chunked{16});
         EXPECT_TRUE(is_recurrence(o, x.q, x.k, x.v, with(plain)));
@@ -111,7 +112,8 @@ TEST(gateloop, of_complex_rows_is_retention_of_rotated_rows) {
     auto q = x.q, k = x.k;
     rotary(q, q, interleaved{}, retention_angles{});
     rotary(k, k, interleaved{}, retention_angles{});
-    tensor<double> want(x.v.shape()), o(x.v.shape()), m({1, H, N, D / 2}), p(m.shape()), qc(x.q.shape()), kc(x.k.shape());
+    tensor<double> want(x.v.shape()), o(x.v.shape()), m({1, H, N, D / 2}), p(m.shape()), qc(x.q.shape()),
+        kc(x.k.shape());
     retention(q, k, x.v, want);
     m.each([&](index_t b, index_t h, index_t n, index_t d) {
         m(b, h, n, d) = retention_decay{}.log(h);
@@ -126,8 +128,11 @@ TEST(gateloop, of_complex_rows_is_retention_of_rotated_rows) {
     EXPECT_TRUE(all_near(o, want, 1e-11));
     gateloop(qc, kc, x.v, o, m, p, complex_rows{}, scale{root}, chunked{16});
     EXPECT_TRUE(all_near(o, want, 1e-11));
-    refuses<shape_error>([&] { gateloop(slice(qc.v(), 3, {0, 11}), slice(kc.v(), 3, {0, 11}), x.v, o, m, p, complex_rows{}); },
-                         "complex rows have an even width, q has 11");
+    refuses<shape_error>(
+        [&] {
+            gateloop(slice(qc.v(), 3, {0, 11}), slice(kc.v(), 3, {0, 11}), x.v, o, m, p, complex_rows{});
+        },
+        "complex rows have an even width, q has 11");
 }
 
 }  // namespace

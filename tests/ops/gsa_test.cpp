@@ -223,7 +223,8 @@ TEST(gated_slot_attention, of_sequences_side_by_side_and_backwards) {
     gated_slot_attention(x.q, x.k, x.v, all, x.s.v(), x.g.v(), packed{offsets});
     for (std::size_t i = 1; i < offsets.size(); ++i) {
         const auto cut = [&](const tensor<float>& y) { return slice(y.v(), 2, {offsets[i - 1], offsets[i]}); };
-        gated_slot_attention(cut(x.q), cut(x.k), cut(x.v), slice(one.v(), 2, {offsets[i - 1], offsets[i]}), cut(x.s), cut(x.g));
+        gated_slot_attention(cut(x.q), cut(x.k), cut(x.v), slice(one.v(), 2, {offsets[i - 1], offsets[i]}), cut(x.s),
+                             cut(x.g));
     }
     EXPECT_TRUE(same_values(all, one));
     gated_slot_attention(x.q, x.k, x.v, all, x.s.v(), x.g.v(), reversed{});

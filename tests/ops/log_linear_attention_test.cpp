@@ -185,8 +185,8 @@ TEST(log_linear_attention, of_sequences_side_by_side_and_backwards) {
     EXPECT_TRUE(within_rule<float>(one, backwards_by(0.0f), backwards_by(0.0)));
     const auto untouched = one;
     const auto few = slice(x.scales.v(), 3, {0, 5});  // too few for the sequence of 33 tokens, the third
-    refuses<shape_error>(
-        [&] { log_linear_attention(x.q, x.k, x.v, few, one, x.token_gate(), packed{offsets}); }, "there are 5 scales a token");
+    refuses<shape_error>([&] { log_linear_attention(x.q, x.k, x.v, few, one, x.token_gate(), packed{offsets}); },
+                         "there are 5 scales a token");
     EXPECT_TRUE(same_values(one, untouched));
     refuses<shape_error>(
         [&] {

@@ -132,12 +132,18 @@ TEST(mesa_net, of_sequences_side_by_side_and_backwards) {
     run(packs, whole, all, packed{offsets});
     for (std::size_t i = 1; i < offsets.size(); ++i) {
         auto own = fresh;
-        run(own, [&](const auto& y) { return slice(y, 2, {offsets[i - 1], offsets[i]}); }, one);
+        run(
+            own,
+            [&](const auto& y) {
+                return slice(y, 2, {offsets[i - 1], offsets[i]});
+            },
+            one);
     }
     EXPECT_TRUE(same_values(all, one));
     auto there = fresh, back = fresh;
     run(there, whole, all, reversed{});
-    run(back, [](const auto& y) { return flipped(y, 2); }, one);
+    run(
+        back, [](const auto& y) { return flipped(y, 2); }, one);
     EXPECT_TRUE(same_values(all, one));
 }
 

@@ -190,7 +190,8 @@ TEST(mlstm, of_sequences_side_by_side_and_backwards) {
     mlstm(c.x.q, c.x.k, c.x.v, one, i, f, packed{offsets});
     EXPECT_TRUE(same_values(all, one));
     mlstm(c.x.q, c.x.k, c.x.v, all, i, f, reversed{});
-    mlstm(flipped(c.x.q.v(), 2), flipped(c.x.k.v(), 2), flipped(c.x.v.v(), 2), flipped(one.v(), 2), flipped(i, 2), flipped(f, 2));
+    mlstm(flipped(c.x.q.v(), 2), flipped(c.x.k.v(), 2), flipped(c.x.v.v(), 2), flipped(one.v(), 2), flipped(i, 2),
+          flipped(f, 2));
     EXPECT_TRUE(same_values(all, one));
     refuses<shape_error>([&] { mlstm(packs, c.x.q, c.x.k, c.x.v, one, i, f); }, "state has 3 sequences");
 }

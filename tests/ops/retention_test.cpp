@@ -130,8 +130,8 @@ TEST(rms_norm, of_heads_and_across_them) {
 }
 
 template <class R>
-std::vector<R> normal_row(std::vector<R> x, bool subtracts, R eps, const std::vector<float>& gain, const std::vector<float>& shift,
-                          index_t first) {
+std::vector<R> normal_row(std::vector<R> x, bool subtracts, R eps, const std::vector<float>& gain,
+                          const std::vector<float>& shift, index_t first) {
     R mean = 0, squares = 0;
     const R n = static_cast<R>(x.size());
     for (R one : x) mean += subtracts ? one / n : R(0);
@@ -148,7 +148,8 @@ TEST(layer_norm, of_heads_and_across_them) {
     auto x = normal<float>({2, H, 7, E}, 1, 3, layout::strided());
     x.each([&](index_t b, index_t h, index_t n, index_t e) { x(b, h, n, e) += 50; });
     std::vector<float> gain, shift;
-    for (index_t e = 0; e < H * E; ++e) gain.push_back(1.0f + 0.01f * static_cast<float>(e)), shift.push_back(static_cast<float>(e % 7));
+    for (index_t e = 0; e < H * E; ++e)
+        gain.push_back(1.0f + 0.01f * static_cast<float>(e)), shift.push_back(static_cast<float>(e % 7));
     tensor<float> o(x.shape());
     for (bool across : {false, true}) {
         layer_norm(x, o, centred{1e-3, across, gain, shift});
@@ -160,19 +161,25 @@ TEST(layer_norm, of_heads_and_across_them) {
                         for (index_t e = 0; e < E; ++e) row.push_back(x(b, g, n, e));
                     row = normal_row(row, true, 1e-3, gain, shift, h * E);
                     for (std::size_t i = 0; i < row.size(); ++i)
-                        ASSERT_NEAR(o(b, h + static_cast<index_t>(i) / E, n, static_cast<index_t>(i) % E), row[i], 2e-4);
+                        ASSERT_NEAR(o(b, h + static_cast<index_t>(i) / E, n, static_cast<index_t>(i) % E), row[i],
+                                    2e-4);
                 }
     }
-    refuses<shape_error>([&] { layer_norm(x, o, centred{0, false, gain, std::span(shift).first(4)}); },
-                         "layer_norm: there are 4 shifts, rows have 150 channels in 3 heads");
+    refuses<shape_error>(
+        [&] {
+            layer_norm(x, o, centred{0, false, gain, std::span(shift).first(4)});
+        },
+        "layer_norm: there are 4 shifts, rows have 150 channels in 3 heads");
 }
 
 TEST(retention, normalises_heads) {
-    for (const recurrence_sizes& s : {recurrence_sizes{1, 1, 1, 1, 1, 8, 1}, {2, 4, 2, 2, 67, 17, 9}, {1, 2, 2, 2, 40, 16, 32}}) {
+    for (const recurrence_sizes& s :
+         {recurrence_sizes{1, 1, 1, 1, 1, 8, 1}, {2, 4, 2, 2, 67, 17, 9}, {1, 2, 2, 2, 40, 16, 32}}) {
         SCOPED_TRACE(testing::Message() << s);
         const recurrence_data<float> x(s);
         std::vector<float> gain, shift;
-        for (index_t e = 0; e < s.Ho() * s.E; ++e) gain.push_back(1.0f + static_cast<float>(e % 5)), shift.push_back(0.5f);
+        for (index_t e = 0; e < s.Ho() * s.E; ++e)
+            gain.push_back(1.0f + static_cast<float>(e % 5)), shift.push_back(0.5f);
         const std::vector<float> none(gain.size(), 0);
         tensor<float> o({s.B, s.Ho(), s.N, s.E});
         const auto normed = [&](bool subtracts, const std::vector<float>& plus) {
@@ -196,10 +203,16 @@ TEST(retention, normalises_heads) {
         retention(x.q, x.k, x.v, after);
         layer_norm(after, after, centred{1e-3, false, gain, shift});
         EXPECT_TRUE(all_near(after, o, 1e-4));
-        refuses<argument_error>([&] { retention(x.q, x.k, x.v, o, centred{1e-3, true}); },
-                                "recurrence: a norm across heads is to follow the call");
-        refuses<shape_error>([&] { retention(x.q, x.k, x.v, o, rms{1e-3, false, std::vector<float>(7)}); },
-                             "recurrence: there are 7 gains, rows have");
+        refuses<argument_error>(
+            [&] {
+                retention(x.q, x.k, x.v, o, centred{1e-3, true});
+            },
+            "recurrence: a norm across heads is to follow the call");
+        refuses<shape_error>(
+            [&] {
+                retention(x.q, x.k, x.v, o, rms{1e-3, false, std::vector<float>(7)});
+            },
+            "recurrence: there are 7 gains, rows have");
     }
 }
 

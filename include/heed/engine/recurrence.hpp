@@ -56,8 +56,8 @@ state<T>* state_in(First& first, Rest&... rest) {
 
 /// Extents of the operands, checked. Apart: queries are as many as they like.
 template <bool Apart, class Q, class K, class V, class O>
-recurrence_extents check_recurrence(const char* op, const view<const Q>& q, const view<const K>& k, const view<const V>& v,
-                                    const view<O>& o, index_t steps) {
+recurrence_extents check_recurrence(const char* op, const view<const Q>& q, const view<const K>& k,
+                                    const view<const V>& v, const view<O>& o, index_t steps) {
     const auto whole = [&](const auto& x) {
         for (index_t extent : x.shape) require_shape(extent >= 0, op, "an extent is negative: ", extent);
     };
@@ -69,7 +69,8 @@ recurrence_extents check_recurrence(const char* op, const view<const Q>& q, cons
     same(v.shape[0], "v", q.shape[0], "q", "batch");
     same(o.shape[0], "o", q.shape[0], "q", "batch");
     if constexpr (Apart)
-        require_shape(k.shape[2] % steps == 0, op, "k has ", k.shape[2], " tokens, no multiple of the ", steps, " factors");
+        require_shape(k.shape[2] % steps == 0, op, "k has ", k.shape[2], " tokens, no multiple of the ", steps,
+                      " factors");
     else
         same(k.shape[2], "k", q.shape[2] * steps, steps == 1 ? "q" : "q, times the factors,", "tokens");
     same(v.shape[2], "v", k.shape[2], "k", "tokens");
@@ -116,10 +117,11 @@ void check_state(const char* op, const state<T>* s, const recurrence_extents& x,
 /// Whether blocks of tokens may pay: token by token a delta rule reads its state twice and waits for the first reading,
 /// which a block of a large state saves. Measured at D = E = 64 and 128.
 template <class Loader>
-inline constexpr bool blocks_may_pay = (Loader::decay == decay_kind::none || Loader::decay == decay_kind::scalar) &&
-                                       Loader::update == update_kind::delta;
+inline constexpr bool blocks_may_pay =
+    (Loader::decay == decay_kind::none || Loader::decay == decay_kind::scalar) && Loader::update == update_kind::delta;
 template <class Loader, class Form>
-inline constexpr bool in_blocks = std::is_same_v<Form, fastest_form> ? blocks_may_pay<Loader> : !std::is_same_v<Form, recurrent>;
+inline constexpr bool in_blocks =
+    std::is_same_v<Form, fastest_form> ? blocks_may_pay<Loader> : !std::is_same_v<Form, recurrent>;
 
 /// Which form is computed, and in which chunks.
 template <class Loader, class Form>
@@ -176,8 +178,8 @@ void with_recurrence(const char* op, const view<Q>& q, const view<K>& k, const v
 
     if constexpr (requires { write.check_steps(op); }) write.check_steps(op);
     constexpr bool apart = std::is_same_v<std::remove_const_t<decltype(order)>, non_causal>;
-    recurrence_extents x = check_recurrence<apart>(op, view<const q_type>(q), view<const k_type>(k), view<const v_type>(v), o,
-                                                   write.steps());
+    recurrence_extents x = check_recurrence<apart>(op, view<const q_type>(q), view<const k_type>(k),
+                                                   view<const v_type>(v), o, write.steps());
     double scale_by = x.D > 0 ? 1 / std::sqrt(static_cast<double>(x.D)) : 1.0;
     if constexpr (Loader::mapped) scale_by = 1;
     if constexpr (requires { factor.factor; }) scale_by = factor.factor;
@@ -225,13 +227,16 @@ void run_recurrence(const Call& call, const char* op, const P&... policies) {
 
 }  // namespace detail
 
-/// o_t = scale q_t^T S_t with S_t = A_t S_{t-1} + k_t w_t^T along the tokens of each sequence; see README.md for the policies.
+/// o_t = scale q_t^T S_t with S_t = A_t S_{t-1} + k_t w_t^T along the tokens of each sequence; see README.md for the
+/// policies.
 ///
-/// Shapes: q (B, Hq, N, D), k (B, Hk, N, D), v (B, Hv, N, E), o (B, max(Hq, Hs), N, E); with non_causal{}, k, v and gates may
-/// have other tokens than q and o, and another number of them. There are Hs = max(Hk, Hv) states a sequence; Hk, Hv and the heads of gates divide Hs, neighbours sharing a row; Hq divides it, or is a multiple, where several
-/// queries read one state. Any strides; elements float, double, bf16 or f16, each operand its own; sums are float (double if
-/// any operand is). The default scale is 1/sqrt(D), or 1 with a feature map or complex_rows{}. A state<T> among the policies is where the
-/// recurrence starts, and then what it ends with. Throws shape_error or argument_error before anything is written.
+/// Shapes: q (B, Hq, N, D), k (B, Hk, N, D), v (B, Hv, N, E), o (B, max(Hq, Hs), N, E); with non_causal{}, k, v and
+/// gates may have other tokens than q and o, and another number of them. There are Hs = max(Hk, Hv) states a sequence;
+/// Hk, Hv and the heads of gates divide Hs, neighbours sharing a row; Hq divides it, or is a multiple, where several
+/// queries read one state. Any strides; elements float, double, bf16 or f16, each operand its own; sums are float
+/// (double if any operand is). The default scale is 1/sqrt(D), or 1 with a feature map or complex_rows{}. A state<T>
+/// among the policies is where the recurrence starts, and then what it ends with. Throws shape_error or argument_error
+/// before anything is written.
 template <class A = default_arch, class Q, class K, class V, class O, class... Policies>
 void recurrence(const Q& q, const K& k, const V& v, O&& o, Policies&&... policies) {
     static constexpr const char* op = "recurrence";

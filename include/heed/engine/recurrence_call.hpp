@@ -206,7 +206,8 @@ private:
                     for (index_t e = 0; e < values.size(); e += L) store_aligned(row + e, by * load_aligned<P>(row + e));
                 }
                 if constexpr (normed)
-                    normalise_row<T>(normaliser, load.x.E, [&](auto, const auto& f) { f(row, load.x.E, head * load.x.E); });
+                    normalise_row<T>(normaliser, load.x.E,
+                                     [&](auto, const auto& f) { f(row, load.x.E, head * load.x.E); });
                 O* const to = o.data + all.b * o.strides[0] + head * o.strides[1] + n * o.strides[2];
                 narrow_row<A>(row, values.size(), to + values.first * o.strides[3], o.strides[3]);
             }

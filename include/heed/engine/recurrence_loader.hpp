@@ -13,7 +13,8 @@ template <class A, class T, class Q, class K, class V, class Decay, class Update
 struct recurrence_loader {
     static constexpr index_t L = lanes<T, A>;
     static constexpr bool paired = std::is_same_v<Features, complex_rows>;
-    static_assert(!paired || Decay::kind == decay_kind::complex, "heed: complex rows of q and k go with a complex decay");
+    static_assert(!paired || Decay::kind == decay_kind::complex,
+                  "heed: complex rows of q and k go with a complex decay");
     static constexpr decay_kind decay = paired ? decay_kind::paired : Decay::kind;
     static constexpr update_kind update = Update::kind;
     static constexpr read_kind read = Read::kind;
@@ -60,10 +61,10 @@ struct recurrence_loader {
         }
     };
     index_t decay_row(index_t column) const {
-        return decay == decay_kind::columns   ? column
-               : is_complex(decay)            ? 2 * row_of(x.D)
-               : decay == decay_kind::rows    ? row_of(x.D)
-                                              : 1;
+        return decay == decay_kind::columns ? column
+               : is_complex(decay)          ? 2 * row_of(x.D)
+               : decay == decay_kind::rows  ? row_of(x.D)
+                                            : 1;
     }
     /// The extents of a block's rows.
     token_rows<T> shape() const {
@@ -116,7 +117,8 @@ struct recurrence_loader {
 
     /// The rows of the tokens after a block's; outputs too, since a line is read before a part of it is written.
     template <class O>
-    lines_ahead after(const token_walk& all, index_t t, index_t h, range values, const view<O>& o, token_pass pass) const {
+    lines_ahead after(const token_walk& all, index_t t, index_t h, range values, const view<O>& o,
+                      token_pass pass) const {
         const index_t done = std::min(t + token_block, all.count);
         const token_walk next = all.part(done, std::min(token_block, all.count - done));
         lines_ahead lines;
@@ -129,13 +131,15 @@ struct recurrence_loader {
         };
         const index_t steps = write.steps();
         if (pass != token_pass::read) add(k, serving(h, x.heads, k.shape[1]), steps, {0, k.shape[3]});
-        if (pass != token_pass::write && q.shape[1] <= x.heads) add(q, serving(h, x.heads, q.shape[1]), 1, {0, q.shape[3]});
+        if (pass != token_pass::write && q.shape[1] <= x.heads)
+            add(q, serving(h, x.heads, q.shape[1]), 1, {0, q.shape[3]});
         if (pass != token_pass::read) {
             add(v, serving(h, x.heads, v.shape[1]), steps, values);
             if constexpr (decay == decay_kind::rows)
                 add(forget.logs, serving(h, x.heads, forget.logs.shape[1]), 1, {0, x.D});
         }
-        if (pass != token_pass::write && reads() == 1 && (!std::is_same_v<O, T> || !outweighs_caches(o))) add(o, h, 1, values);
+        if (pass != token_pass::write && reads() == 1 && (!std::is_same_v<O, T> || !outweighs_caches(o)))
+            add(o, h, 1, values);
         if constexpr (update == update_kind::low_rank)
             if (pass != token_pass::read) {
                 add(write.a, serving(h, x.heads, write.a.shape[1]), 1, {0, x.D});

@@ -14,8 +14,8 @@ namespace heed::inline HEED_ABI {
 
 /// q, k (B, H, N, D), v and o (B, H, N, E), heads as in recurrence; magnitude (logs <= 0, such as log_gates makes) and
 /// phase (radians) (B, heads, N, D), or of width 1. A state to go on from has 2 D rows: state<float>{B, H, 2 * D, E}.
-/// Policies of recurrence but a decay or a normaliser. The scale is 1. With complex_rows{}, q and k are of width 2 D, Re
-/// and Im: with a = gamma e^(i theta) and the conjugate of k, retention of rotated rows [113].
+/// Policies of recurrence but a decay or a normaliser. The scale is 1. With complex_rows{}, q and k are of width 2 D,
+/// Re and Im: with a = gamma e^(i theta) and the conjugate of k, retention of rotated rows [113].
 template <class A = default_arch, class Q, class K, class V, class O, class M, class Phase, class... P>
 void gateloop(const Q& q, const K& k, const V& v, O&& o, const M& magnitude, const Phase& phase, P&&... policies) {
     const complex_decay decay{as_view(magnitude), as_view(phase)};

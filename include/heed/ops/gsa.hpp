@@ -48,8 +48,9 @@ void softmax_row(T* p, index_t width) {
 
 }  // namespace detail
 
-/// From the state carried, which is updated. Policies: scale{} (default 1/sqrt(D)), a form, reversed{}, packed{offsets} with
-/// as many states, on{...} or scratch_size. Scratch beside: (B, Hq, N, M). Throws shape_error or argument_error before o or the state is written.
+/// From the state carried, which is updated. Policies: scale{} (default 1/sqrt(D)), a form, reversed{}, packed{offsets}
+/// with as many states, on{...} or scratch_size. Scratch beside: (B, Hq, N, M). Throws shape_error or argument_error
+/// before o or the state is written.
 template <class A = default_arch, class T, class Q, class K, class V, class O, class W, class G, class... P>
 void gated_slot_attention(slot_state<T>& carried, const Q& q, const K& k, const V& v, O&& o, const view<W, 4>& s,
                           const view<G, 4>& g, const P&... policies) {

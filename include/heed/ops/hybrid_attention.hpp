@@ -54,13 +54,14 @@ inline std::span<const index_t> others(carver& memory, std::span<const index_t> 
 
 /// o = (w soft + linear) / (w + its last column), w = exp(lse - c), 0 without exact keys.
 template <class T, class O>
-void join_kinds(const view<T>& soft, const view<T>& linear, const view<double, 3>& log_sums, const view<const double, 3>& c,
-                bool none, T eps, const view<O>& o) {
+void join_kinds(const view<T>& soft, const view<T>& linear, const view<double, 3>& log_sums,
+                const view<const double, 3>& c, bool none, T eps, const view<O>& o) {
     const index_t E = o.shape[3];
     each_row(o.shape, [&](index_t b, index_t h, index_t n) {
         const T w = none ? T(0) : static_cast<T>(std::exp(log_sums(b, h, n) - c(b, h, n)));
         const T all = w + linear(b, h, n, E), by = 1 / (all < eps ? eps : all);
-        for (index_t e = 0; e < E; ++e) o(b, h, n, e) = static_cast<O>(by * (w * soft(b, h, n, e) + linear(b, h, n, e)));
+        for (index_t e = 0; e < E; ++e)
+            o(b, h, n, e) = static_cast<O>(by * (w * soft(b, h, n, e) + linear(b, h, n, e)));
     });
 }
 
@@ -68,14 +69,15 @@ void join_kinds(const view<T>& soft, const view<T>& linear, const view<double, 3
 
 /// q (B, H, N, D), k (B, G, M, D), v (B, G, M, E), o (B, H, N, E), G dividing H; exact: the keys met by softmax,
 /// ascending, the rest by `features`. Without exact keys linear attention, with all of them softmax attention.
-/// Policies: logit_offset{c}; on or scratch_size. Scratch beside: k and v once more, two outputs. Throws shape_error or argument_error
-/// before o is touched.
+/// Policies: logit_offset{c}; on or scratch_size. Scratch beside: k and v once more, two outputs. Throws shape_error or
+/// argument_error before o is touched.
 template <class A = default_arch, class Q, class K, class V, class O, class Features, class... P>
 void hybrid_attention(const Q& q, const K& k, const V& v, O&& o, std::span<const index_t> exact,
                       const Features& features, double eps = 1e-6, const P&... policies) {
     static constexpr const char* op = "hybrid_attention";
-    static_assert(has_role<Features, roles::features> && ((has_role<P, roles::context> || has_role<P, roles::reference>)&&...),
-                  "heed: hybrid attention takes features, a logit_offset and on");
+    static_assert(
+        has_role<Features, roles::features> && ((has_role<P, roles::context> || has_role<P, roles::reference>)&&...),
+        "heed: hybrid attention takes features, a logit_offset and on");
     const auto queries = as_view(q);
     const auto keys = as_view(k);
     const auto values = as_view(v);
@@ -94,8 +96,7 @@ void hybrid_attention(const Q& q, const K& k, const V& v, O&& o, std::span<const
     constexpr bool by_largest = detail::count_of_role<roles::reference, P...> == 0;
     const auto run = [&](carver& from, const auto&... with) {
         const auto rest = detail::others(from, exact, M);
-        const auto near = detail::picked_tokens<S>(from, keys, exact),
-                   far = detail::picked_tokens<S>(from, keys, rest);
+        const auto near = detail::picked_tokens<S>(from, keys, exact), far = detail::picked_tokens<S>(from, keys, rest);
         const auto seen = detail::picked_tokens<W>(from, values, exact),
                    read = detail::picked_tokens<W>(from, values, rest, 1);  // its last column sums the weights
         const auto soft = dense(from.take<T>(B * H * N * E), {B, H, N, E});
@@ -109,9 +110,9 @@ void hybrid_attention(const Q& q, const K& k, const V& v, O&& o, std::span<const
             attention<A>(queries, near, seen, soft, lse{log_sums}, with...);
         absorb<A>(sums, far, read, features, with...);
         recall<A>(sums, queries, linear, features, with...);
-        const view<const double, 3> of_all{&given.c, {B, H, N}, {}}, c = by_largest ? view<const double, 3>(top) : of_all;
-        if (!from.counts())
-            detail::join_kinds(soft, linear, log_sums, c, exact.empty(), static_cast<T>(eps), out);
+        const view<const double, 3> of_all{&given.c, {B, H, N}, {}},
+            c = by_largest ? view<const double, 3>(top) : of_all;
+        if (!from.counts()) detail::join_kinds(soft, linear, log_sums, c, exact.empty(), static_cast<T>(eps), out);
     };
     const auto contexts = [&](const auto&... with) { detail::in_shared_scratch(op, run, with...); };
     std::apply(contexts, detail::leave_out<roles::reference>(policies...));

@@ -15,8 +15,8 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Queries and keys of the softmax, where they are others than those of the memory: with positions, by rotary. Shapes as
-/// theirs.
+/// Queries and keys of the softmax, where they are others than those of the memory: with positions, by rotary. Shapes
+/// as theirs.
 template <class Q, class K>
 struct local_rows {
     using role = roles::local;
@@ -120,8 +120,8 @@ void check_infini(const char* op, const infini_memory<T>& memory, const Gate& ga
 
 /// The open segment: q (B, Hq, N, D) are the last N <= M tokens of k (B, H, M, D) and v (B, H, M, E), which are not in
 /// the memory yet; o (B, Hq, N, E); gate: a logit for each head of q. A step of decoding has N 1; when M reaches the
-/// length of a segment, memory.fold(k, v) closes it. Policies: local_rows{q, k}; on or scratch_size. Scratch beside: two
-/// outputs of T. Throws before o is touched.
+/// length of a segment, memory.fold(k, v) closes it. Policies: local_rows{q, k}; on or scratch_size. Scratch beside:
+/// two outputs of T. Throws before o is touched.
 template <class A = default_arch, class T, class Q, class K, class V, class O, class Gate, class... P>
 void infini_segment(const infini_memory<T>& memory, const Q& q, const K& k, const V& v, O&& o, const Gate& gate,
                     const P&... policies) {

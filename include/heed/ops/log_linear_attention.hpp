@@ -292,7 +292,8 @@ void log_linear_attention(log_linear_state<T>& s, const Q& q, const K& k, const 
         call.op, [&](carver& from, const auto& inner) { call.run(s, form.tokens, from, inner); }, context);
 }
 
-/// The same from an empty state, which is forgotten; with packed{offsets} among the policies, from one for each sequence.
+/// The same from an empty state, which is forgotten; with packed{offsets} among the policies, from one for each
+/// sequence.
 template <class A = default_arch, class Q, class K, class V, class S, class O, class... P>
     requires(!detail::is_log_linear_state<Q>)
 void log_linear_attention(const Q& q, const K& k, const V& v, const S& level_scales, O&& o, const P&... policies) {
@@ -305,12 +306,13 @@ void log_linear_attention(const Q& q, const K& k, const V& v, const S& level_sca
                           typename decltype(values)::value_type, typename decltype(out)::value_type>;
     const index_t H = std::max(keys.shape[1], values.shape[1]);
     const auto sequences = detail::pick<roles::packed>(not_packed{}, policies...);
-    if constexpr (detail::count_of_role<roles::packed, P...> > 0) {  // what sequences by themselves do not show
+    if constexpr (detail::count_of_role < roles::packed, P... >> 0) {  // what sequences by themselves do not show
         const auto check = [&](const auto&... gates) {
             detail::with_recurrence<A>(
                 "log_linear_attention", queries, keys, values, out, [](const auto&) {}, sequences, gates...);
         };
-        std::apply(check, std::tuple_cat(detail::pick_all<roles::decay>(policies...), detail::pick_all<roles::update>(policies...)));
+        std::apply(check, std::tuple_cat(detail::pick_all<roles::decay>(policies...),
+                                         detail::pick_all<roles::update>(policies...)));
         require_shape(scales.shape[2] == queries.shape[2], "log_linear_attention", "the scales have ", scales.shape[2],
                       " tokens, q has ", queries.shape[2]);
     }

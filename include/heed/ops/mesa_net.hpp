@@ -114,9 +114,9 @@ private:
 }  // namespace detail
 
 /// q (B, Hq, N, D), k (B, Hk, N, D), v (B, Hv, N, E), o (B, max(Hq, H), N, E), H = max(Hk, Hv) states, shared as in
-/// recurrence; beta (B, heads, N), heads dividing H; lambda (H, D), above 0; s is where it starts, and then what it ends
-/// with. Policies: no_decay, head_decay or token_decay; reversed; packed, with as many states; on. Bits do not depend on
-/// how calls cut the tokens. Throws shape_error or argument_error before anything is written.
+/// recurrence; beta (B, heads, N), heads dividing H; lambda (H, D), above 0; s is where it starts, and then what it
+/// ends with. Policies: no_decay, head_decay or token_decay; reversed; packed, with as many states; on. Bits do not
+/// depend on how calls cut the tokens. Throws shape_error or argument_error before anything is written.
 template <class A = default_arch, class T, class Q, class K, class V, class Beta, class Lambda, class O, class... P>
 void mesa_net(mesa_state<T>& s, const Q& q, const K& k, const V& v, const view<Beta, 3>& beta,
               const view<Lambda, 2>& lambda, O&& o, index_t steps, const P&... policies) {

@@ -117,7 +117,8 @@ void run_mlstm(state<T>& sums, const view<T, 2>& maxima, const Q& q, const K& k,
 }  // namespace detail
 
 /// From the state s, which is updated. Heads of gates are the heads of the state. Policies: scale{}, recurrent{},
-/// chunked{c}, parallel{}, reversed{}, packed{offsets} with as many states, on{...} or scratch_size. Throws shape_error or argument_error before anything is written.
+/// chunked{c}, parallel{}, reversed{}, packed{offsets} with as many states, on{...} or scratch_size. Throws shape_error
+/// or argument_error before anything is written.
 template <class A = default_arch, class T, class Q, class K, class V, class O, class I, class F, class... P>
 void mlstm(mlstm_state<T>& s, const Q& q, const K& k, const V& v, O&& o, const view<I, 3>& log_i,
            const view<F, 3>& log_f, const P&... policies) {

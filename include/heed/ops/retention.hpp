@@ -1,9 +1,9 @@
 // Retention: linear attention that forgets by a constant of each head [113].
 //
 //   o_t = q_t^T S_t / sqrt(D),   S_t = gamma_h S_{t-1} + k_t v_t^T,   gamma_h = 1 - 2^-(5 + h)
-// A block of RetNet: rotary(q, q, interleaved{}, retention_angles{}), likewise k; retention with centred{} (the paper's group
-// norm of each head) or rms{}; silu_gate. The raw form is computed: factors by which other codes keep rows small vanish in
-// the norm.
+// A block of RetNet: rotary(q, q, interleaved{}, retention_angles{}), likewise k; retention with centred{} (the paper's
+// group norm of each head) or rms{}; silu_gate. The raw form is computed: factors by which other codes keep rows small
+// vanish in the norm.
 // Cost: 4 D E a token and head. Sun et al., arXiv:2307.08621.
 #pragma once
 
@@ -45,8 +45,8 @@ struct retention_angles {
 };
 
 /// q (B, Hq, N, D), k (B, Hk, N, D), v (B, Hv, N, E), o (B, max(Hq, Hk, Hv), N, E), rotated before if they are to be. E
-/// may differ from D. Policies of recurrence: a state<T> to go on from (one token is the same call), a norm of heads, a form,
-/// on{...}; a decay of your own takes the place of gamma.
+/// may differ from D. Policies of recurrence: a state<T> to go on from (one token is the same call), a norm of heads, a
+/// form, on{...}; a decay of your own takes the place of gamma.
 template <class A = default_arch, class Q, class K, class V, class O, class... P>
 void retention(const Q& q, const K& k, const V& v, O&& o, P&&... policies) {
     detail::with_default(

@@ -12,8 +12,8 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Diagonal plus low rank. Policies: scale{}, recurrent{}, chunked{c}, parallel{}, reversed{}, packed{offsets}, on{...},
-/// state<T> (B, H, D, E).
+/// Diagonal plus low rank. Policies: scale{}, recurrent{}, chunked{c}, parallel{}, reversed{}, packed{offsets},
+/// on{...}, state<T> (B, H, D, E).
 template <class A = default_arch, class Q, class K, class V, class O, class X, class G, class... P>
 void dplr(const Q& q, const K& k, const V& v, O&& o, const view<X, 4>& a, const view<X, 4>& b, const view<G, 4>& g,
           P&&... policies) {

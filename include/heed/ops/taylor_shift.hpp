@@ -44,15 +44,16 @@ struct sized_sum_of_keys {
     }
 };
 
-/// The length from which the efficient form is faster: 2 / (1 / N + 1 / M) for N queries of M keys. It is where the paper's
-/// count of operations crosses; the two forms here do so close by, at about 340, 1050 and 5000 for D = E = 16, 32 and 64
-/// (AVX-512).
+/// The length from which the efficient form is faster: 2 / (1 / N + 1 / M) for N queries of M keys. It is where the
+/// paper's count of operations crosses; the two forms here do so close by, at about 340, 1050 and 5000 for D = E = 16,
+/// 32 and 64 (AVX-512).
 constexpr index_t taylor_shift_crossover(index_t D) { return D * D + D + 1; }
 
 enum class taylor_form { fastest, direct, efficient };
 
-/// q (B, H, N, D), k (B, G, M, D), v (B, G, M, E), o (B, H, N, E). Every row sees every key. `sized` asks for the factor sqrt(M / D). Policies: on{...}; taylor_features{1, c0, c1, c2} for other
-/// coefficients, within the bounds of taylor_softmax.
+/// q (B, H, N, D), k (B, G, M, D), v (B, G, M, E), o (B, H, N, E). Every row sees every key. `sized` asks for the
+/// factor sqrt(M / D). Policies: on{...}; taylor_features{1, c0, c1, c2} for other coefficients, within the bounds of
+/// taylor_softmax.
 template <class A = default_arch, class Q, class K, class V, class O, class... P>
 void taylor_shift(const Q& q, const K& k, const V& v, O&& o, bool sized = true, taylor_form form = taylor_form::fastest,
                   const P&... policies) {

@@ -92,8 +92,9 @@ struct identity_features {
     index_t width(index_t D) const { return D; }
 };
 
-/// Rows of q and k are complex: their first half Re, their second Im; o = Re(q^T S). For complex decays, with which state
-/// rows are half as many; keys are taken as they are, so a product of q and a key's conjugate wants the conjugate given.
+/// Rows of q and k are complex: their first half Re, their second Im; o = Re(q^T S). For complex decays, with which
+/// state rows are half as many; keys are taken as they are, so a product of q and a key's conjugate wants the conjugate
+/// given.
 struct complex_rows {
     using role = roles::features;
     index_t width(index_t D) const { return D / 2; }

@@ -2,8 +2,8 @@
 //
 //   rms      y = x / sqrt(mean(x^2) + eps) (gain)
 //   centred  y = (x - m) / sqrt(mean((x - m)^2) + eps) (gain) (+ shift),  m = mean(x)
-// As a policy of a recurrence they act on the output of each head before it is stored (RetNet's group norm is centred, a
-// group a head); rms_norm and layer_norm of ops/row_norm.hpp on rows that there are, and across heads too.
+// As a policy of a recurrence they act on the output of each head before it is stored (RetNet's group norm is centred,
+// a group a head); rms_norm and layer_norm of ops/row_norm.hpp on rows that there are, and across heads too.
 #pragma once
 
 #include <cmath>
@@ -16,8 +16,8 @@
 namespace heed::inline HEED_ABI {
 namespace detail {
 
-/// eps stands inside the root; channels of one head, or of all heads of a token together; gain and shift, if given, of E
-/// numbers or H E.
+/// eps stands inside the root; channels of one head, or of all heads of a token together; gain and shift, if given, of
+/// E numbers or H E.
 struct row_norm {
     using role = roles::normaliser;
     double eps = 1e-6;
@@ -53,8 +53,8 @@ void with_channels(std::span<const float> of, T* y, index_t n, index_t at, const
     for (index_t i = 0; i < n; ++i) y[i] = f(y[i], static_cast<T>(from[i]));
 }
 
-/// A row of `width` channels becomes normalised. pieces(last, f) calls f(y, n, at) for all its pieces, n channels in y, at
-/// being the first's number among those of all heads; what f leaves in y is the result if it is the last.
+/// A row of `width` channels becomes normalised. pieces(last, f) calls f(y, n, at) for all its pieces, n channels in y,
+/// at being the first's number among those of all heads; what f leaves in y is the result if it is the last.
 template <class T, class Norm, class Pieces>
 void normalise_row(const Norm& by, index_t width, const Pieces& pieces) {
     const T n = static_cast<T>(width);
@@ -73,7 +73,8 @@ void normalise_row(const Norm& by, index_t width, const Pieces& pieces) {
     });
     const T factor = 1 / std::sqrt(squares / n + static_cast<T>(by.eps));
     pieces(std::true_type{}, [&](T* y, index_t count, index_t at) {
-        map_channels(y, count, y, [=](const auto& p) { return Norm::subtracts_mean ? (p - mean) * factor : p * factor; });
+        map_channels(y, count, y,
+                     [=](const auto& p) { return Norm::subtracts_mean ? (p - mean) * factor : p * factor; });
         with_channels(by.gain, y, count, at, [](T x, T g) { return x * g; });
         with_channels(by.shift, y, count, at, [](T x, T s) { return x + s; });
     });
@@ -91,7 +92,8 @@ struct rms : detail::row_norm {
 struct centred : detail::row_norm {
     static constexpr bool subtracts_mean = true;
     centred() = default;
-    explicit centred(double least, bool all_heads = false, std::span<const float> by = {}, std::span<const float> plus = {})
+    explicit centred(double least, bool all_heads = false, std::span<const float> by = {},
+                     std::span<const float> plus = {})
         : row_norm{least, all_heads, by, plus} {}
 };
 

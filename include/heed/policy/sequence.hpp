@@ -14,7 +14,8 @@ struct reversed {
     using role = roles::order;
 };
 
-/// Every query reads the state after the last token; queries need not be of those tokens, nor as many (cross attention).
+/// Every query reads the state after the last token; queries need not be of those tokens, nor as many (cross
+/// attention).
 struct non_causal {
     using role = roles::order;
 };

@@ -8,8 +8,8 @@
 #pragma once
 
 #include <functional>
-#include <optional>
 #include <limits>
+#include <optional>
 
 #include "recurrence.hpp"
 

@@ -47,7 +47,8 @@ void infini_attention(view<Q> q, view<K> k, view<V> v, view<O> o, index_t C, con
                     const auto query = row<Real>(q, b, h, t);
                     std::vector<Real> x, y = times(g, recalled(S, elu_plus_one(query)));
                     for (index_t s = first; s <= t; ++s)
-                        x.push_back(dot(placed(query, t), placed(row<Real>(k, b, h, s), s)) / std::sqrt(static_cast<Real>(D)));
+                        x.push_back(dot(placed(query, t), placed(row<Real>(k, b, h, s), s)) /
+                                    std::sqrt(static_cast<Real>(D)));
                     const auto p = softmax(x);
                     for (index_t s = first; s <= t; ++s)
                         for (index_t e = 0; e < E; ++e)

@@ -25,7 +25,7 @@ struct recurrence_options {
 
     gate key_decay = {}, value_decay = {};
     gate phase = {};  // of key channels: the state is complex, rows Re, then rows Im, and its real part is read
-    bool complex_rows = false;  // so are rows of q and k, Re, then Im
+    bool complex_rows = false;                                         // so are rows of q and k, Re, then Im
     std::function<Real(index_t b, index_t h, index_t row)> beta = {};  // the delta rule, of each update row
     gate a = {}, b = {};                                               // S += a (b^T S_{t-1})
     bool read_before = false;                                          // o_t = q_t^T S_{t-1} ...
@@ -36,7 +36,7 @@ struct recurrence_options {
     std::function<Real(index_t b, index_t h, index_t n)> floor = {};  // and at least this; h of o
     rows norm = {};                                                   // of outputs, h of o
     bool reversed = false, non_causal = false;                        // from the end; every query reads the last state
-    index_t updates = 0;                // rows of k a token, where every query reads the last state and rows of q are others
+    index_t updates = 0;  // rows of k a token, where every query reads the last state and rows of q are others
     std::vector<index_t> offsets = {};  // packed: sequence i is [offsets[i], offsets[i + 1])
     std::optional<Real> scale = {};     // default 1 / sqrt(D), or 1 with features
 };
@@ -106,7 +106,8 @@ std::vector<Real> read(const matrix<Real>& S, const std::vector<Real>& q, const 
     std::vector<Real> y = S.read(q);
     if (with.bonus) {
         Real qk = 0;
-        for (index_t d = 0; d < (with.complex_rows ? 2 : 1) * t.F; ++d) qk += q[d] * with.bonus(t.h, d % t.F) * t.k[0][d];
+        for (index_t d = 0; d < (with.complex_rows ? 2 : 1) * t.F; ++d)
+            qk += q[d] * with.bonus(t.h, d % t.F) * t.k[0][d];
         for (index_t e = 0; e < S.E; ++e) y[e] += qk * t.v[0][e];
     }
     if (!with.normalised) return y;
@@ -129,7 +130,8 @@ void recurrence_loops(const view<Q>& q, const view<K>& k, const view<V>& v, cons
     const Real scale =
         with.scale.value_or(D > 0 && !with.query_features ? 1 / std::sqrt(static_cast<Real>(D)) : Real(1));
     const auto phi = [](const auto& map, std::vector<Real> x, index_t h) { return map ? map(x, h) : x; };
-    const index_t F = with.complex_rows ? D / 2 : static_cast<index_t>(phi(with.key_features, std::vector<Real>(D), 0).size());
+    const index_t F =
+        with.complex_rows ? D / 2 : static_cast<index_t>(phi(with.key_features, std::vector<Real>(D), 0).size());
     const bool packed = !with.offsets.empty();
     const index_t sequences = packed ? static_cast<index_t>(with.offsets.size()) - 1 : B;
 

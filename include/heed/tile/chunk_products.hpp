@@ -2,11 +2,11 @@
 //
 //   from_q[i][j] = q_i . P_ij k_j,  from_k[i][j] = e_i . P_ij k_j       P_ij = a_{j+1} ... a_i,  f_i = a_1 ... a_i
 //   q_i f_i and e_i f_i, by which the state before the chunk is met; P_nj k_j and f_n, by which it becomes the next
-// An update writes k_j u_j^T, u_j = w_j + e_j^T S; e is -beta k for delta steps, and 0 for additive ones. A token has one
-// update or several, of which the first decays. S -> A S + a b^T S + k v^T is two: key a, which meets the state before the
-// decay by b, then key k. Complex decays have rows of twice the width, queries -Im in their second half; those of columns
-// are met by chunked.hpp alone. All factors are products of multipliers <= 1: no exponent is ever positive and nothing is
-// divided. Only entries of the past are read, so that a NaN of the future stays there.
+// An update writes k_j u_j^T, u_j = w_j + e_j^T S; e is -beta k for delta steps, and 0 for additive ones. A token has
+// one update or several, of which the first decays. S -> A S + a b^T S + k v^T is two: key a, which meets the state
+// before the decay by b, then key k. Complex decays have rows of twice the width, queries -Im in their second half;
+// those of columns are met by chunked.hpp alone. All factors are products of multipliers <= 1: no exponent is ever
+// positive and nothing is divided. Only entries of the past are read, so that a NaN of the future stays there.
 #pragma once
 
 #include "../simd/rows.hpp"
@@ -58,7 +58,8 @@ struct chunk_scratch {
     index_t column = 0;
 
     template <class Carver>
-    chunk_scratch(Carver& from, index_t tokens, const token_rows<T>& x, index_t all_columns, decay_kind decay, update_kind update)
+    chunk_scratch(Carver& from, index_t tokens, const token_rows<T>& x, index_t all_columns, decay_kind decay,
+                  update_kind update)
         : updates(round_up(tokens, token_block) * updates_of_token(update, x)),
           width(is_complex(decay) ? 2 * x.row : x.row),
           column(all_columns) {
@@ -87,7 +88,8 @@ protected:
     static constexpr bool low_rank = Update == update_kind::low_rank;
     static constexpr bool delta = Update == update_kind::delta || Update == update_kind::householder;
     static constexpr bool erases = delta || low_rank;
-    static constexpr bool single = Update == update_kind::additive || Update == update_kind::delta;  // updates of a token
+    /// A token has one update.
+    static constexpr bool single = Update == update_kind::additive || Update == update_kind::delta;
     static constexpr bool complex = is_complex(Decay), paired = Decay == decay_kind::paired;
     static constexpr bool by_column = Decay == decay_kind::columns;
     static constexpr bool by_row = Decay == decay_kind::rows || complex;
@@ -108,7 +110,8 @@ public:
         return {number, each, first, last - first, token(first), token(last) - token(first)};
     }
 
-    /// Products of a block of a chunk with its own updates and those of the blocks before; what it leaves to later ones.
+    /// Products of a block of a chunk with its own updates and those of the blocks before; what it leaves to later
+    /// ones.
     void prepare(const token_rows<T>& x, const block& at) const {
         const block_keys<T> own = s_.block(at.number);
         transpose_keys(x, at, own.panel);
@@ -150,7 +153,8 @@ private:
     }
 
     /// to (rows, updates) columns [0, C) = rows of a times a panel.
-    static HEED_INLINE void meet(const T* a, index_t row, index_t count, const T* panel, index_t D, T* to, index_t to_stride) {
+    static HEED_INLINE void meet(const T* a, index_t row, index_t count, const T* panel, index_t D, T* to,
+                                 index_t to_stride) {
         for (index_t i = 0; i < count; i += R)
             for_packs<2>(across, [&](auto v, index_t at) HEED_INLINE_LAMBDA {
                 register_tile<P, R, v> acc;
@@ -183,8 +187,8 @@ private:
             if constexpr (!single)
                 for (index_t i = 0; i < at.queries; ++i)
                     scaled_row(x.query(r, at.query + i), T(1), s_.q + (r * C + i) * s_.width, x.row);
-            meet(single ? x.query(r, 0) : s_.q + r * C * s_.width, single ? x.q.step : s_.width, at.queries, own.panel, x.D,
-                 near + r * C * s_.updates, s_.updates);
+            meet(single ? x.query(r, 0) : s_.q + r * C * s_.width, single ? x.q.step : s_.width, at.queries, own.panel,
+                 x.D, near + r * C * s_.updates, s_.updates);
         }
         [[maybe_unused]] strided_rows<const T> by;
         if constexpr (erases) {
@@ -212,7 +216,8 @@ private:
         if constexpr (Decay == decay_kind::scalar)
             for (index_t d = 0; d < x.row; ++d)
                 for (index_t j = 0; j < C; j += L)
-                    store_aligned(own.panel + d * C + j, load_aligned<P>(factor + j) * load_aligned<P>(own.panel + d * C + j));
+                    store_aligned(own.panel + d * C + j,
+                                  load_aligned<P>(factor + j) * load_aligned<P>(own.panel + d * C + j));
     }
     /// The queries of the token of update i.
     void finish_queries(const token_rows<T>& x, const block& at, index_t i, const T* factor, T all) const {

@@ -3,9 +3,9 @@
 //   o_i = (q_i * f_i) S + sum_{j <= i} (q_i . P_ij k_j) u_j
 //   S'  = f_n S + sum_j (P_nj k_j) u_j^T
 //   u_i = w_i + (e_i * f_i) S + sum_{j < i} (e_i . P_ij k_j) u_j
-// with the products of chunk_products.hpp. S is that before the chunk; a chunk is one block or many, whose later blocks meet
-// the earlier ones through their keys, decayed to the end of each block, and the decays of the blocks between. Decays of
-// columns act on u in place of the keys: token by token within a block, by their products from one to the next.
+// with the products of chunk_products.hpp. S is that before the chunk; a chunk is one block or many, whose later blocks
+// meet the earlier ones through their keys, decayed to the end of each block, and the decays of the blocks between.
+// Decays of columns act on u in place of the keys: token by token within a block, by products from one to the next.
 // Cost: 4 D E + c (D + E) flops an update for chunks of c (those that erase: 6 D E + c (2 D + 2 E)).
 // Source: Yang et al., arXiv:2312.06635 (secondary chunks), arXiv:2406.06484 (delta rule).
 #pragma once
@@ -17,10 +17,10 @@ namespace heed::inline HEED_ABI {
 template <class A, class T, decay_kind Decay, update_kind Update, read_kind Read>
 class chunked_tile : public chunk_products<A, T, Decay, Update, Read> {
     using shared = chunk_products<A, T, Decay, Update, Read>;
-    using typename shared::block, typename shared::Op, typename shared::P;
-    using shared::after, shared::by_row, shared::by_column, shared::complex, shared::paired, shared::delta, shared::erases,
-        shared::low_rank, shared::single;
+    using shared::after, shared::by_row, shared::by_column, shared::complex, shared::paired, shared::delta;
+    using shared::erases, shared::low_rank, shared::single;
     using shared::C, shared::L, shared::R, shared::s_;
+    using typename shared::block, typename shared::Op, typename shared::P;
 
 public:
     /// Packs of columns a register tile takes.
@@ -46,8 +46,9 @@ public:
             const index_t depth = std::min(C, updates - b * C);
             for_packs<packs>(count, [&](auto v, index_t at) HEED_INLINE_LAMBDA {
                 const index_t column = (first + at) * L;
-                const auto add = [&](auto rows, index_t d, index_t row)
-                    HEED_INLINE_LAMBDA { add_rows<rows, v>(x, b, depth, d, column, s + row * stride + at * L, stride); };
+                const auto add = [&](auto rows, index_t d, index_t row) HEED_INLINE_LAMBDA {
+                    add_rows<rows, v>(x, b, depth, d, column, s + row * stride + at * L, stride);
+                };
                 constexpr std::integral_constant<int, R> together;
                 if constexpr (complex) {
                     turn_state<v>(keys.total, x, s + at * L, stride);
@@ -72,8 +73,8 @@ public:
                     acc.clear();
                     multiply<Op>(acc, x.query(read, i), x.q.step, static_index<1>{}, s + at * L, stride, x.D);
                     if constexpr (paired)
-                        multiply<Op>(acc, x.query(read, i) + x.row, x.q.step, static_index<1>{}, s + x.D * stride + at * L,
-                                     stride, x.D);
+                        multiply<Op>(acc, x.query(read, i) + x.row, x.q.step, static_index<1>{},
+                                     s + x.D * stride + at * L, stride, x.D);
                     put(acc, x, read, i, R, at * L);
                 }
         });
@@ -103,7 +104,8 @@ private:
     HEED_INLINE void block_columns(const token_rows<T>& x, const block& at, index_t first, index_t c, const T* s,
                                    index_t stride, token_pass pass) const {
         const index_t base = at.number * C;
-        const chunk_scratch<T>& chunk = s_;  // not copies of its extents, whose multiples the compiler would keep on the stack
+        // Extents are read where they are: of copies the compiler would keep all multiples, on the stack.
+        const chunk_scratch<T>& chunk = s_;
         const index_t from = single ? 0 : at.first, token = single ? 0 : at.query;
         T* const u = chunk.u + first + c;
         for (index_t i = 0; i < at.count; i += R) {
@@ -127,17 +129,20 @@ private:
         for (index_t read = 0; read < x.reads; ++read)
             for (index_t i = 0; i < at.queries; i += R) {
                 x.ahead->ask(8);
-                const T *const q = this->queries(x, read, i), *const row = chunk.from_q + (read * C + i) * chunk.updates;
+                const T* const q = this->queries(x, read, i);
+                const T* const row = chunk.from_q + (read * C + i) * chunk.updates;
                 const index_t step = this->query_step(x), left = at.queries - i;
                 const index_t met = base + (single ? i : this->seen(at, i));  // by all of these queries
                 register_tile<P, R, V> acc;
                 acc.clear();
                 multiply<Op>(acc, q, step, static_index<1>{}, s, stride, x.D);
-                if constexpr (complex) multiply<Op>(acc, q + x.row, step, static_index<1>{}, s + x.D * stride, stride, x.D);
+                if constexpr (complex)
+                    multiply<Op>(acc, q + x.row, step, static_index<1>{}, s + x.D * stride, stride, x.D);
                 multiply<Op>(acc, row, chunk.updates, static_index<1>{}, u, chunk.column, met);
                 P key[V];
                 const auto load_key = [&](index_t j) HEED_INLINE_LAMBDA {
-                    unroll<V>([&](auto v) HEED_INLINE_LAMBDA { key[v] = load_aligned<P>(u + j * chunk.column + v * L); });
+                    unroll<V>([&](auto v)
+                                  HEED_INLINE_LAMBDA { key[v] = load_aligned<P>(u + j * chunk.column + v * L); });
                 };
                 if constexpr (single)
                     unroll<R - own>([&](auto j) HEED_INLINE_LAMBDA {
@@ -150,7 +155,8 @@ private:
                     for (index_t j = met; j < base + this->seen(at, i + std::min<index_t>(left, R) - 1); ++j) {
                         load_key(j);
                         unroll<R>([&](auto r) HEED_INLINE_LAMBDA {
-                            if (j < base + this->seen(at, i + r)) add_row<V>(acc.at[r], row[r * chunk.updates + j], key);
+                            if (j < base + this->seen(at, i + r))
+                                add_row<V>(acc.at[r], row[r * chunk.updates + j], key);
                         });
                     }
                 put(acc, x, read, token + i, left, c);
@@ -185,7 +191,8 @@ private:
                 meet_past(this->queries(x, read, i), this->query_step(x), s_.from_q + (read * C + i) * s_.updates, acc);
                 unroll<R>([&](auto r) HEED_INLINE_LAMBDA {
                     T* const to = x.output(read, at.query + i + r) + c;
-                    if (i + r < at.queries) unroll<V>([&](auto v) HEED_INLINE_LAMBDA { store(to + v * L, acc.at[r][v]); });
+                    if (i + r < at.queries)
+                        unroll<V>([&](auto v) HEED_INLINE_LAMBDA { store(to + v * L, acc.at[r][v]); });
                 });
             }
         P faded[V];
@@ -226,7 +233,8 @@ private:
                 unroll<V>([&](auto v) HEED_INLINE_LAMBDA {
                     const P by = load_aligned<P>(decay + v * L);
                     faded[v] *= by;
-                    for (T* past = own + v * L; past < to; past += s_.column) store_aligned(past, by * load_aligned<P>(past));
+                    for (T* past = own + v * L; past < to; past += s_.column)
+                        store_aligned(past, by * load_aligned<P>(past));
                 });
             }
             if constexpr (delta) erase();

@@ -2,9 +2,9 @@
 // first-level cache:
 //
 //   for each J tokens:  for each row d:  S[d] = a S[d] + k[d] u,  o += q[d] S[d]
-// J tokens are taken in a pass over the state. Where the decay is a number a token, these meet the state before the J and each
-// other by their products, so that it is decayed once.
-// Cost: two multiply-adds an element and token, four where the state is complex.
+// J tokens are taken in a pass over the state. Where the decay is a number a token, these meet the state before the J
+// and each other by their products, so that it is decayed once. Cost: two multiply-adds an element and token, four
+// where the state is complex.
 #pragma once
 
 #include "recurrent_rows.hpp"
@@ -25,7 +25,8 @@ public:
 
     /// Advances `count` packs of columns of the state, a few at a time, and writes those columns of o.
     static void run_strips(const token_rows<T>& x, index_t count, T* s, index_t stride, token_pass pass) {
-        for_packs<packs>(count, [&](auto v, index_t p) HEED_INLINE_LAMBDA { run<v>(x, p * L, s + p * L, stride, pass); });
+        for_packs<packs>(count,
+                         [&](auto v, index_t p) HEED_INLINE_LAMBDA { run<v>(x, p * L, s + p * L, stride, pass); });
     }
 
     /// What tokens whose decays are numbers are to each other, once for all columns.
@@ -49,9 +50,11 @@ private:
             for (; t + tokens <= x.count && (fused || pass == token_pass::write); t += tokens)
                 advance<V, tokens>(x, t, c, s, stride, fused);
         for (; t < x.count; ++t) {
-            if (pass == token_pass::both && !fused && Read != read_kind::after) rows::template read<V>(x, t, c, s, stride, 0);
+            if (pass == token_pass::both && !fused && Read != read_kind::after)
+                rows::template read<V>(x, t, c, s, stride, 0);
             advance<V, 1>(x, t, c, s, stride, fused);
-            if (pass == token_pass::both && !fused && Read == read_kind::after) rows::template read<V>(x, t, c, s, stride, 0);
+            if (pass == token_pass::both && !fused && Read == read_kind::after)
+                rows::template read<V>(x, t, c, s, stride, 0);
         }
     }
 
@@ -146,8 +149,7 @@ private:
                     value[j] = load<P>(x.v[t + j] + c + v * L);
                     P sum = P(near.met[j]) * o[j][v];
                     unroll<J>([&](auto i) HEED_INLINE_LAMBDA {
-                        if constexpr (i < j || (after && i == j))
-                            sum = fma(P(near.seen[j * J + i]), value[i], sum);
+                        if constexpr (i < j || (after && i == j)) sum = fma(P(near.seen[j * J + i]), value[i], sum);
                     });
                     if constexpr (Read == read_kind::bonus) sum = fma(P(x.diagonal[t + j]), value[j], sum);
                     o[j][v] = P(x.scale) * sum;
@@ -215,12 +217,14 @@ private:
                 }
                 if constexpr (complex) {
                     const P cos(a[j][d]), sin(a[j][x.row + d]);
-                    [[maybe_unused]] const P key(paired ? k[j][x.row + d] : T(0)), y(paired && Reads ? q[j][x.row + d] : T(0));
+                    [[maybe_unused]] const P key(paired ? k[j][x.row + d] : T(0)),
+                        y(paired && Reads ? q[j][x.row + d] : T(0));
                     unroll<V>([&](auto v) HEED_INLINE_LAMBDA {
                         const P im = load_aligned<P>(imaginary + v * L);
                         P turned = fma(sin, at[v], cos * im);
                         if constexpr (paired) turned = fma(key, u[j][v], turned);
-                        if constexpr (paired && Reads) o[j][v] = fma(y, Read == read_kind::after ? turned : im, o[j][v]);
+                        if constexpr (paired && Reads)
+                            o[j][v] = fma(y, Read == read_kind::after ? turned : im, o[j][v]);
                         store_aligned(imaginary + v * L, turned);
                         at[v] = cos * at[v] - sin * im;
                     });

@@ -1,5 +1,5 @@
-// The recurrence token by token where what is written depends on what is there, over V packs of columns of the state, which
-// stay in the first-level cache:
+// The recurrence token by token where what is written depends on what is there, over V packs of columns of the state,
+// which stay in the first-level cache:
 //
 //   for each update:  r = (A S)^T k  (low rank: S^T b)
 //                     for each row d:  S[d] = a S[d] + k[d] u (+ x[d] r),  o += q[d] S[d]
@@ -22,8 +22,8 @@ public:
     /// Most packs of columns at once.
     static constexpr int packs = vector_registers<A> / 8;
 
-    /// Advances `count` packs of columns of the state, in strips that stay in the first-level cache from one reading to the
-    /// next, and writes those columns of o.
+    /// Advances `count` packs of columns of the state, in strips that stay in the first-level cache from one reading to
+    /// the next, and writes those columns of o.
     static void run_strips(const token_rows<T>& x, index_t count, T* s, index_t stride, token_pass pass) {
         const auto strip = [&](auto v, index_t p) HEED_INLINE_LAMBDA { run<v>(x, p * L, s + p * L, stride, pass); };
         if (x.count * x.steps == 1 && pass != token_pass::read) return run_once(x, count, s, stride, pass);
@@ -62,7 +62,9 @@ private:
     }
 
     /// Updates of a token: a constant but where there may be several.
-    static HEED_INLINE index_t steps(const token_rows<T>& x) { return Update == update_kind::householder ? x.steps : 1; }
+    static HEED_INLINE index_t steps(const token_rows<T>& x) {
+        return Update == update_kind::householder ? x.steps : 1;
+    }
 
     /// The row by which update i meets the state before it, and the sums of what it meets, r.
     static HEED_INLINE const T* met_by(const token_rows<T>& x, index_t i) {
@@ -76,10 +78,11 @@ private:
         rows::template dot<V, 2>(met_by(x, i), x.D, s, stride, r);
     }
 
-    /// The updates of all tokens and their reads. r is what the first meets; what follows is met on the way: the next update
-    /// in the same columns, or, if Beside, this one in the V packs of columns beside, left in r.
+    /// The updates of all tokens and their reads. r is what the first meets; what follows is met on the way: the next
+    /// update in the same columns, or, if Beside, this one in the V packs of columns beside, left in r.
     template <int V, bool Beside>
-    static HEED_INLINE void update_all(const token_rows<T>& x, index_t c, T* s, index_t stride, token_pass pass, P (&r)[V]) {
+    static HEED_INLINE void update_all(const token_rows<T>& x, index_t c, T* s, index_t stride, token_pass pass,
+                                       P (&r)[V]) {
         const bool fused = pass == token_pass::both && x.reads == 1, apart = pass == token_pass::both && !fused;
         const index_t each = steps(x), updates = x.count * each;
         for (index_t i = 0; i < updates; ++i) {
@@ -88,8 +91,10 @@ private:
             if (first && apart && Read != read_kind::after) rows::template read<V>(x, t, c, s, stride, 0);
             const T* const next = met_by(x, Beside || i + 1 == updates ? i : i + 1);
             const auto one = [&](auto kind) HEED_INLINE_LAMBDA {
-                last && fused ? update<V, kind, true, Beside>(x, t, i, c, s, stride, next, r)
-                              : update<V, kind, false, Beside>(x, t, i, c, s, stride, next, r);
+                if (last && fused)
+                    update<V, kind, true, Beside>(x, t, i, c, s, stride, next, r);
+                else
+                    update<V, kind, false, Beside>(x, t, i, c, s, stride, next, r);
             };
             if (first)
                 one(std::integral_constant<decay_kind, Decay>{});
@@ -135,7 +140,8 @@ private:
             if constexpr (low_rank) rows::template add_row<V>(P(x.x[t * x.row + d]), r, at);
             if constexpr (Reads && Read == read_kind::after) rows::template add_row<V>(P(q[d]), at, o);
             unroll<V>([&](auto v) HEED_INLINE_LAMBDA { store_aligned(place + v * L, at[v]); });
-            if constexpr (Beside) unroll<V>([&](auto v) HEED_INLINE_LAMBDA { at[v] = load_aligned<P>(place + (V + v) * L); });
+            if constexpr (Beside)
+                unroll<V>([&](auto v) HEED_INLINE_LAMBDA { at[v] = load_aligned<P>(place + (V + v) * L); });
             rows::template add_row<V>(P(next[d]), at, sum[chain]);
         };
         rows::template pass_over_rows<V, 1>(x, [&](index_t d, index_t last) HEED_INLINE_LAMBDA {

@@ -13,8 +13,9 @@ struct recurrent_rows {
     static constexpr index_t L = lanes<T, A>;
     static constexpr bool paired = Decay == decay_kind::paired;
 
-    /// Calls some(first, last) for the rows of the state, a few at a time, with J tokens in V packs of columns; lines of what
-    /// comes next are asked for between: some processors drop what is asked for beyond the two dozen they may wait for.
+    /// Calls some(first, last) for the rows of the state, a few at a time, with J tokens in V packs of columns; lines
+    /// of what comes next are asked for between: some processors drop what is asked for beyond the two dozen they may
+    /// wait for.
     template <int V, int J, class Some>
     static HEED_INLINE void pass_over_rows(const token_rows<T>& x, const Some& some) {
         constexpr index_t few = 16;
@@ -31,13 +32,13 @@ struct recurrent_rows {
         unroll<V>([&](auto v) HEED_INLINE_LAMBDA { to[v] = fma(y, from[v], to[v]); });
     }
 
-    /// sum_d y[d] S[d], in so many chains whatever V is, so that few columns do not wait and a column's bits do not depend on V.
+    /// sum_d y[d] S[d], in so many chains whatever V is, so that few columns do not wait and a column's bits do not
+    /// depend on V.
     template <int V, int chains>
     static HEED_INLINE void dot(const T* y, index_t D, const T* s, index_t stride, P (&r)[V]) {
         P sum[chains][V];
-        unroll<chains>([&](auto c) HEED_INLINE_LAMBDA {
-            unroll<V>([&](auto v) HEED_INLINE_LAMBDA { sum[c][v] = P(T(0)); });
-        });
+        unroll<chains>([&](auto c)
+                           HEED_INLINE_LAMBDA { unroll<V>([&](auto v) HEED_INLINE_LAMBDA { sum[c][v] = P(T(0)); }); });
         const auto row = [&](index_t d, auto chain) HEED_INLINE_LAMBDA {
             const P by(y[d]);
             unroll<V>([&](auto v) HEED_INLINE_LAMBDA {
@@ -55,7 +56,8 @@ struct recurrent_rows {
 
     /// Reads of token t on their own, from query `from` on.
     template <int V>
-    static HEED_INLINE void read(const token_rows<T>& x, index_t t, index_t c, const T* s, index_t stride, index_t from) {
+    static HEED_INLINE void read(const token_rows<T>& x, index_t t, index_t c, const T* s, index_t stride,
+                                 index_t from) {
         for (index_t i = from; i < x.reads; ++i) {
             P o[V];
             start<V>(x, i, t, c, o);
