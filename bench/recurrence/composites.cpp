@@ -30,10 +30,24 @@ ref::recurrence_options<R> erasing(const sequence_views& x) {
     with.beta = [x](index_t b, index_t h, index_t n) { return static_cast<R>(x.beta(b, h, n)); };
     return with;
 }
+/// Of rows that fade channel by channel, at scale 1.
+template <class R>
+ref::recurrence_options<R> fading_by_channel(const sequence_views& x) {
+    ref::recurrence_options<R> with;
+    with.key_decay = ref::gate_of<R>(x.channel_logs, x.k.shape[1]);
+    with.scale = R(1);
+    return with;
+}
 double state_size(const recurrence_task& t) { return static_cast<double>(t.D * t.E); }
 
-struct mlstm_op {
-    explicit mlstm_op(const recurrence_task&) {}
+/// An operator that is the same for every task, of one state that is written and read.
+struct any_task_op {
+    explicit any_task_op(const recurrence_task&) {}
+    double flops(const recurrence_task& t) const { return 4 * state_size(t); }
+};
+
+struct mlstm_op : any_task_op {
+    using any_task_op::any_task_op;
     void run(const sequence_views& x, const auto& context) const {
         mlstm(x.q, x.k, x.v, x.o, x.beta, x.token_logs, context);
     }
@@ -41,12 +55,11 @@ struct mlstm_op {
     void define(const sequence_views& x, const auto& o) const {
         ref::mlstm<R>(x.q, x.k, x.v, x.beta, x.token_logs, o);
     }
-    double flops(const recurrence_task& t) const { return 4 * state_size(t); }
 };
 
 /// D slots.
-struct gsa_op {
-    explicit gsa_op(const recurrence_task&) {}
+struct gsa_op : any_task_op {
+    using any_task_op::any_task_op;
     void run(const sequence_views& x, const auto& context) const {
         gated_slot_attention(x.q, x.k, x.v, x.o, x.b, x.channel_logs, context);
     }
@@ -57,12 +70,12 @@ struct gsa_op {
     double flops(const recurrence_task& t) const { return 4 * static_cast<double>(t.D * (t.D + t.E)); }
 };
 
-struct mesa_net_op {
+struct mesa_net_op : any_task_op {
+    using any_task_op::any_task_op;
     static constexpr index_t steps = 30;  // the paper's
     float one = 1;
     view<const float, 2> lambda(const sequence_views& x) const { return {&one, {x.q.shape[1], x.q.shape[3]}, {}}; }
 
-    explicit mesa_net_op(const recurrence_task&) {}
     void run(const sequence_views& x, const auto& context) const {
         mesa_state<float> s(1, x.k.shape[1], x.k.shape[3], x.v.shape[3]);
         mesa_net(s, x.q, x.k, x.v, x.beta, lambda(x), x.o, steps, token_decay{x.token_logs}, context);
@@ -78,13 +91,13 @@ struct mesa_net_op {
 
 /// Stretches of Mamba-2's states, or of gated DeltaNet's; all weights are 1/2.
 template <bool Delta>
-struct log_linear_op {
+struct log_linear_op : any_task_op {
+    using any_task_op::any_task_op;
     float half = 0.5f;
     view<const float> scales(const sequence_views& x) const {
         const auto levels = 1 + static_cast<index_t>(std::bit_width(static_cast<std::size_t>(x.q.shape[2])));
         return {&half, {1, x.q.shape[1], x.q.shape[2], levels}, {}};
     }
-    explicit log_linear_op(const recurrence_task&) {}
     void run(const sequence_views& x, const auto& context) const {
         const token_decay decay(x.token_logs);
         if constexpr (Delta)
@@ -102,9 +115,9 @@ struct log_linear_op {
     }
 };
 
-struct infini_op {
+struct infini_op : any_task_op {
+    using any_task_op::any_task_op;
     static constexpr index_t segment = 2048;  // the paper's
-    explicit infini_op(const recurrence_task&) {}
     void run(const sequence_views& x, const auto& context) const {
         infini_memory<float> memory(1, x.k.shape[1], x.k.shape[3], x.v.shape[3]);
         infini_attention(memory, x.q, x.k, x.v, x.o, segment, gates<float>(x), infini_update::linear, context);
@@ -145,8 +158,8 @@ struct hybrid_op {
 };
 
 /// One sequence in eight parts.
-struct lasp_op {
-    explicit lasp_op(const recurrence_task&) {}
+struct lasp_op : any_task_op {
+    using any_task_op::any_task_op;
     void run(const sequence_views& x, const auto& context) const {
         lasp(x.q, x.k, x.v, x.o, 8, token_decay{x.token_logs}, context);
     }
@@ -154,12 +167,11 @@ struct lasp_op {
     void define(const sequence_views& x, const auto& o) const {
         ref::naive_recurrence<R>(x.q, x.k, x.v, o, decaying<R>(x));
     }
-    double flops(const recurrence_task& t) const { return 4 * state_size(t); }
 };
 
 /// Token by token, the last eight undoable.
-struct rollback_op {
-    explicit rollback_op(const recurrence_task&) {}
+struct rollback_op : any_task_op {
+    using any_task_op::any_task_op;
     void run(const sequence_views& x, const auto& context) const {
         const state<float> none(1, x.k.shape[1], x.k.shape[3], x.v.shape[3]);
         const auto token = [&](index_t n) { return x.cut({0, x.q.shape[1]}, {n, n + 1}); };
@@ -174,7 +186,6 @@ struct rollback_op {
     void define(const sequence_views& x, const auto& o) const {
         ref::naive_recurrence<R>(x.q, x.k, x.v, o, decaying<R>(x));
     }
-    double flops(const recurrence_task& t) const { return 4 * state_size(t); }
 };
 
 /// D positive features.
@@ -274,14 +285,13 @@ private:
     }
 };
 
-struct linear_attention_op {
-    explicit linear_attention_op(const recurrence_task&) {}
+struct linear_attention_op : any_task_op {
+    using any_task_op::any_task_op;
     void run(const sequence_views& x, const auto& context) const { linear_attention(x.q, x.k, x.v, x.o, context); }
     template <class R>
     void define(const sequence_views& x, const auto& o) const {
         ref::naive_recurrence<R>(x.q, x.k, x.v, o, options<R>(true));
     }
-    double flops(const recurrence_task& t) const { return 4 * state_size(t); }
 
 protected:
     template <class R>
@@ -359,37 +369,32 @@ struct rebased_op {
 };
 
 /// The complex decay turns by small angles.
-struct gateloop_op {
-    explicit gateloop_op(const recurrence_task&) {}
+struct gateloop_op : any_task_op {
+    using any_task_op::any_task_op;
     void run(const sequence_views& x, const auto& context) const {
         gateloop(x.q, x.k, x.v, x.o, x.channel_logs, x.a, context);
     }
     template <class R>
     void define(const sequence_views& x, const auto& o) const {
-        ref::recurrence_options<R> with;
-        with.key_decay = ref::gate_of<R>(x.channel_logs, x.k.shape[1]);
+        auto with = fading_by_channel<R>(x);
         with.phase = ref::gate_of<R>(x.a, x.k.shape[1]);
-        with.scale = R(1);
         ref::naive_recurrence<R>(x.q, x.k, x.v, o, with);
     }
     double flops(const recurrence_task& t) const { return 10 * state_size(t); }
 };
 
-struct hgrn2_op {
-    explicit hgrn2_op(const recurrence_task&) {}
+struct hgrn2_op : any_task_op {
+    using any_task_op::any_task_op;
     void run(const sequence_views& x, const auto& context) const { hgrn2(x.q, x.v, x.o, x.channel_logs, context); }
     template <class R>
     void define(const sequence_views& x, const auto& o) const {
-        ref::recurrence_options<R> with;
-        with.key_decay = ref::gate_of<R>(x.channel_logs, x.k.shape[1]);
+        auto with = fading_by_channel<R>(x);
         with.key_features = [](std::vector<R> g, index_t) {
             for (R& one : g) one = -std::expm1(one);
             return g;
         };
-        with.scale = R(1);
         ref::naive_recurrence<R>(x.q, x.channel_logs, x.v, o, with);
     }
-    double flops(const recurrence_task& t) const { return 4 * state_size(t); }
 };
 
 /// What an operator has beside the operands of a sequence lies by heads: the first head of a part of them.

@@ -84,6 +84,14 @@ TEST(lasp, of_retention_is_retention) {
     }
 }
 
+TEST(lasp, normalises_heads) {
+    const recurrence_data<float> x(sizes);
+    tensor<float> o({2, 4, 37, 19}), one(o.shape());
+    retention(x.q, x.k, x.v, one, centred{1e-3});
+    lasp(x.q, x.k, x.v, o, 3, retention_decay{}, centred{1e-3});
+    EXPECT_TRUE(all_near(o, one, 2e-4));
+}
+
 TEST(lasp, forgets_everything_where_a_gate_is_shut) {
     recurrence_data<float> x(sizes);
     x.token(0, 0, 20, 0) = -std::numeric_limits<float>::infinity();

@@ -184,7 +184,9 @@ void with_recurrence(const char* op, const view<Q>& q, const view<K>& k, const v
     if constexpr (Loader::mapped) scale_by = 1;
     if constexpr (requires { factor.factor; }) scale_by = factor.factor;
     if constexpr (requires { features.check(op, q.shape[3]); }) features.check(op, q.shape[3]);
-    if constexpr (requires { features.check(op, q.shape, k.shape); }) features.check(op, q.shape, k.shape);
+    extents<4> keys = k.shape;
+    keys[2] = x.N;
+    if constexpr (requires { features.check(op, q.shape, keys); }) features.check(op, q.shape, keys);
     x.D = features.width(x.D);
     forget.check(op, x);
     write.check(op, x);

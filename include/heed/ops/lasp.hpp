@@ -49,9 +49,9 @@ void carry_over(const state<T>& before, state<T>& next, const Decay& decay, inde
 }  // namespace detail
 
 /// recurrence(q, k, v, o, policies...) with the tokens cut into [cuts[r], cuts[r + 1]), from 0 to N. Additive updates;
-/// policies: decays by numbers or of key channels (retention_decay among them), reads, sum_of_keys, scale, a state, on.
-/// Bits depend on the cuts, not on the executor. Memory beside: a state a part. Throws shape_error or argument_error
-/// before anything is written.
+/// policies: decays by numbers or of key channels (retention_decay among them), reads, sum_of_keys or a norm of heads,
+/// scale, a state, on. Bits depend on the cuts, not on the executor. Memory beside: a state a part. Throws shape_error
+/// or argument_error before anything is written.
 template <class A = default_arch, class Q, class K, class V, class O, class... P>
 void lasp(const Q& q, const K& k, const V& v, O&& o, std::span<const index_t> cuts, P&&... policies) {
     static constexpr const char* op = "lasp";
@@ -70,7 +70,8 @@ void lasp(const Q& q, const K& k, const V& v, O&& o, std::span<const index_t> cu
     static_assert(decltype(decay)::kind != decay_kind::columns && decltype(decay)::kind != decay_kind::complex,
                   "heed: parts are joined by decays of heads, tokens or key channels");
     static_assert(std::is_same_v<const sum_of_keys, decltype(normaliser)> ||
-                      std::is_same_v<const not_normalised, decltype(normaliser)>,
+                      std::is_same_v<const not_normalised, decltype(normaliser)> ||
+                      std::is_base_of_v<detail::row_norm, std::remove_const_t<decltype(normaliser)>>,
                   "heed: a normaliser of one's own may depend on the place of a token, which parts do not know");
     detail::with_recurrence<A>(
         op, queries, keys, values, out, [](const auto&) {}, policies...);

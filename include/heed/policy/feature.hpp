@@ -2,7 +2,8 @@
 //
 //   index_t width(index_t D) const                       the width of phi(x), which is the state's number of rows
 //   void operator()(const T* x, index_t D, T* y, const feature_place& at) const      for T float and double
-// and, where it has parameters, check(op, D) or check(op, shape of q, shape of k), and what token_views.hpp asks for.
+// and, where it has parameters, check(op, D) or check(op, shape of q, shape of k), a row a token, and what
+// token_views.hpp asks for.
 // With a map the default scale of a recurrence is 1. Maps of products of channels are in feature_power.hpp, random ones
 // in feature_random.hpp.
 #pragma once
