@@ -113,6 +113,22 @@ TEST(ref_attention, visible_nan_and_inf_propagate) {
     }
 }
 
+/// Every number of a row that sees a NaN is NaN, but not the weights of keys it does not see.
+TEST(ref_attention, hidden_keys_weigh_nothing_in_a_row_of_nan) {
+    for (double bad : {std::nan(""), inf}) {
+        small s;
+        double p[6], mass[3];
+        s.k(0, 0, 2, 0) = bad;
+        const auto last_two = [](index_t, index_t, index_t, index_t, index_t j) { return j > 0; };
+        ref::attention(s.q.v(), s.k.v(), s.v.v(), s.o.v(), {.visible = last_two},
+                       {.key_mass = dense(mass, {1, 1, 3}), .probability = dense(p, {1, 1, 2, 3})});
+        EXPECT_EQ(p[0], 0);
+        EXPECT_EQ(p[3], 0);
+        EXPECT_EQ(mass[0], 0);
+        EXPECT_TRUE(std::isnan(p[2]) && std::isnan(s.o(0, 0, 0, 0)));
+    }
+}
+
 TEST(ref_attention, query_heads_share_key_heads_in_runs) {
     const auto q = test::normal<double>({2, 6, 3, 4}, 1);
     const auto k = test::normal<double>({2, 2, 5, 4}, 2), v = test::normal<double>({2, 2, 5, 3}, 3);

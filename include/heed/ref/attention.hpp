@@ -76,7 +76,8 @@ void weigh(logit_row<Real>& x, const options<Real>& with, index_t h) {
     Real sum = sinks ? std::exp(with.sink[h] - top) : Real(0);
     for (std::size_t j = 0; j < M; ++j)
         if (x.seen[j]) sum += x.probability[j] = std::exp(x.masked[j] - top);
-    for (std::size_t j = 0; j < M; ++j) x.probability[j] /= sum;
+    for (std::size_t j = 0; j < M; ++j)
+        if (x.seen[j]) x.probability[j] /= sum;  // hidden keys stay at 0, whatever the sum is
     x.lse = top + std::log(sum);
 }
 
