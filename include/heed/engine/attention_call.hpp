@@ -444,7 +444,7 @@ private:
         const index_t g = r.at.h / x.group();
         const head_mask visible = mask_of(r.at.b, g);
         const head_score scored = score_of(r.at.b, g);
-        tiles.load(plan);
+        tiles.load(plan, false);
         const index_t width = r.width(shape::lanes), size = shape::keys * shape::most_rows;
         for (int e = 0; e < plan.count; ++e) {
             with_packs(r.packs, [&](auto packs) {

@@ -48,8 +48,9 @@ public:
             }
     }
 
-    void load(const tile_plan<A, T>& plan) {
-        if (k_native_ && v_native_) return;
+    /// What is visible of K and V, or of K alone; a tile that was opened is loaded in one way.
+    void load(const tile_plan<A, T>& plan, bool values = true) {
+        if (k_native_ && (v_native_ || !values)) return;
         for (int x = 0; x < plan.count; ++x) {
             constexpr int together = Op::tiled ? static_cast<int>(key_tile<Op>::chunk / shape::keys) : 1;  // met in one product
             for (int block = plan.at[x].block / together * together, end = block + together; block < end; ++block) {
@@ -58,7 +59,7 @@ public:
                 const index_t first = block * shape::keys;
                 const auto count = static_cast<int>(std::clamp<index_t>(tile_.keys.size() - first, 0, shape::keys));
                 if (!k_native_) load_k(block, count);
-                if (!v_native_) load_v(block, count);
+                if (values && !v_native_) load_v(block, count);
             }
         }
     }
