@@ -11,14 +11,28 @@ using namespace test;
 namespace {
 
 using list = std::vector<index_t>;
-using heads_of_tokens = std::vector<token_list>;  // [g]
+/// A sequence as vectors.
+struct tokens_of_heads {
+    index_t end = 0;
+    std::vector<token_list> heads;  // [g]
+
+    index_t rows() const {
+        std::size_t most = 0;
+        for (const auto& head : heads) most = std::max(most, head.size());
+        return static_cast<index_t>(most);
+    }
+    void cut(index_t position) {
+        end = position;
+        for (auto& head : heads) std::erase_if(head, [&](const token& t) { return t.position >= position; });
+    }
+};
 
 /// The cache as vectors, by id.
 struct model {
     cache_shape shape;
-    std::map<index_t, heads_of_tokens> open;
+    std::map<index_t, tokens_of_heads> open;
 
-    heads_of_tokens none() const { return heads_of_tokens(static_cast<std::size_t>(shape.G)); }
+    tokens_of_heads none() const { return {0, std::vector<token_list>(static_cast<std::size_t>(shape.G))}; }
     list ids() const {
         list all;
         for (const auto& [id, tokens] : open) all.push_back(id);
@@ -29,22 +43,19 @@ struct model {
         while (open.contains(id)) ++id;
         return id;
     }
-    index_t size(index_t id) const { return static_cast<index_t>(open.at(id)[0].size()); }
-    void cut(index_t id, index_t tokens) {
-        for (auto& head : open.at(id)) head.resize(static_cast<std::size_t>(tokens));
-    }
+    index_t size(index_t id) const { return open.at(id).end; }
     template <class S, class T>
     void append(index_t id, index_t b, const operand<T>& k, const operand<T>& v) {
+        auto& [end, heads] = open.at(id);
         for (index_t g = 0; g < shape.G; ++g)
-            for (index_t i = 0; i < k.x.shape()[2]; ++i) {
-                auto& head = open.at(id)[static_cast<std::size_t>(g)];
-                head.push_back(
-                    {static_cast<index_t>(head.size()), k.template stored<S>(b, g, i), v.template stored<S>(b, g, i)});
-            }
+            for (index_t i = 0; i < k.x.shape()[2]; ++i)
+                heads[static_cast<std::size_t>(g)].push_back(
+                    {end + i, k.template stored<S>(b, g, i), v.template stored<S>(b, g, i)});
+        end += k.x.shape()[2];
     }
 };
 
-/// A pool, the model of it, and what the model says of pages: the addresses of first rows tell pages apart.
+/// A pool, the model of it, and what the model says of pages.
 template <class S>
 class play {
 public:
@@ -57,7 +68,7 @@ public:
         const auto ids = model_.ids();
         if (ids.empty()) return open();
         const index_t id = any(ids);
-        switch (ids.size() > 6 ? 1 : dice_.below(14)) {
+        switch (ids.size() > 6 ? 1 : dice_.below(17)) {
             case 0:
                 return open();
             case 1:
@@ -75,19 +86,19 @@ public:
                 const index_t at = model_.lowest_free(), tokens = dice_.below(model_.size(id) + 1);
                 EXPECT_EQ(cache_.fork(id, tokens), at);
                 model_.open[at] = model_.open[id];
-                return model_.cut(at, tokens);
+                return model_.open[at].cut(tokens);
             }
             case 5: {
                 const index_t n = dice_.below(model_.size(id) + 1);
                 cache_.truncate(id, n);
-                return model_.cut(id, model_.size(id) - n);
+                return model_.open[id].cut(model_.size(id) - n);
             }
             case 6: {
                 index_t least = model_.size(id);
                 for (index_t i : ids) least = std::min(least, model_.size(i));
                 const index_t n = dice_.below(least + 1);
                 cache_.truncate(n);
-                for (index_t i : ids) model_.cut(i, model_.size(i) - n);
+                for (index_t i : ids) model_.open[i].cut(model_.size(i) - n);
                 return;
             }
             case 7: {
@@ -102,6 +113,17 @@ public:
             case 8:
             case 9:
                 return append(ids, true);
+            case 10:
+            case 11:
+                return keep(id, dice_.below(model_.shape.G));
+            case 12: {
+                const index_t n = dice_.below(4);
+                cache_.skip(id, n);
+                model_.open[id].end += n;
+                if (n == 0) cache_.skip(1);
+                for (index_t i : ids) model_.open[i].end += n == 0;
+                return;
+            }
             default:
                 return append({id}, false);
         }
@@ -113,9 +135,12 @@ public:
         for (index_t b = 0; b < cache_.batch(); ++b) {
             const index_t id = ids[static_cast<std::size_t>(b)];
             ASSERT_EQ(cache_.size(id), model_.size(id));
-            for (index_t g = 0; g < cache_.heads(); ++g)
-                ASSERT_TRUE(tokens_of(cache_, b, g) == model_.open[id][static_cast<std::size_t>(g)])
-                    << "sequence " << id << ", head " << g;
+            ASSERT_EQ(cache_.end(b), model_.size(id));
+            for (index_t g = 0; g < cache_.heads(); ++g) {
+                ASSERT_TRUE(tokens_of(cache_, b, g) == held(id, g)) << "sequence " << id << ", head " << g;
+                if (cache_.keys(b, g) > 0)
+                    ASSERT_EQ(cache_.positions(b, g) == nullptr, cache_.keys(b, g) == cache_.end(b));
+            }
         }
         list some;
         for (index_t n = dice_.below(4); n > 0 && !ids.empty(); --n) some.push_back(any(ids));
@@ -123,12 +148,11 @@ public:
         ASSERT_EQ(chosen.batch(), static_cast<index_t>(some.size()));
         for (index_t b = 0; b < chosen.batch(); ++b) {
             const index_t g = dice_.below(chosen.heads());
-            ASSERT_TRUE(tokens_of(chosen, b, g) ==
-                        model_.open[some[static_cast<std::size_t>(b)]][static_cast<std::size_t>(g)]);
+            ASSERT_TRUE(tokens_of(chosen, b, g) == held(some[static_cast<std::size_t>(b)], g));
         }
-        std::set<const void*> used;
+        std::set<index_t> used;
         for (index_t id : ids)
-            for (const void* p : pages_of(id)) used.insert(p);
+            for (index_t p : pages_of(id)) used.insert(p);
         ASSERT_EQ(cache_.free_pages(), pages_ - static_cast<index_t>(used.size()));
     }
 
@@ -147,27 +171,80 @@ private:
         model_.open[model_.lowest_free()] = model_.none();
     }
 
-    std::vector<const void*> pages_of(index_t id) const {
-        std::vector<const void*> pages;
-        for (index_t j = 0; j < cache_.size(id); j += page_) pages.push_back(cache_.of({id}).run(0, 0, j).k.data);
+    const token_list& held(index_t id, index_t g) { return model_.open[id].heads[static_cast<std::size_t>(g)]; }
+
+    /// The numbers of the pages of a sequence: planes of keys stand first in the memory, a row after the other.
+    list pages_of(index_t id) const {
+        list pages;
+        const auto source = cache_.of({id});
+        for (index_t g = 0; g < source.heads(); ++g)
+            for (index_t j = static_cast<index_t>(pages.size()) * page_; j < source.keys(0, g); j += page_) {
+                const auto first = source.run(0, g, j).k;
+                const auto* base = reinterpret_cast<const S*>(source.memory().data());
+                pages.push_back((first.data - base) / first.stride % (page_ * pages_) / page_);
+            }
         return pages;
     }
 
-    /// Pages that n tokens more in each of these take. A partial page is left by those that append to it; the last one
-    /// stays if nobody else uses the page.
+    /// Who writes into which page: sequences whose heads get these rows.
+    struct writers {
+        std::map<index_t, std::set<index_t>> of;  // ids, by page
+        void add(index_t id, range rows, const list& pages, index_t page) {
+            for (index_t p = rows.first / page; p * page < rows.last && p < std::ssize(pages); ++p)
+                of[pages[static_cast<std::size_t>(p)]].insert(id);
+        }
+    };
+    /// How many pages are left for copies: by all that write to them, or by all but one where nobody else uses them.
+    index_t copies_for(const writers& all) const {
+        std::map<index_t, index_t> users;
+        for (const auto& [id, tokens] : model_.open)
+            for (index_t p : pages_of(id)) ++users[p];
+        index_t copies = 0;
+        for (const auto& [page, ids] : all.of) copies += std::min(users[page] - 1, std::ssize(ids));
+        return copies;
+    }
+    /// Pages that n tokens more in each of these take.
     index_t pages_for(const list& ids, index_t n) const {
         if (n == 0) return 0;
-        index_t need = 0;
-        std::map<const void*, index_t> users, tails;
-        for (const auto& [id, tokens] : model_.open)
-            for (const void* p : pages_of(id)) ++users[p];
+        index_t fresh = 0;
+        writers all;
         for (index_t id : ids) {
-            const index_t size = model_.size(id);
-            need += ceil_div(size + n, page_) - ceil_div(size, page_);
-            if (size % page_) ++tails[pages_of(id).back()];
+            const auto& tokens = model_.open.at(id);
+            fresh += ceil_div(tokens.rows() + n, page_) - ceil_div(tokens.rows(), page_);
+            for (const auto& head : tokens.heads) all.add(id, {std::ssize(head), std::ssize(head) + n}, pages_of(id), page_);
         }
-        for (const auto& [page, writers] : tails) need += users[page] > writers ? writers : writers - 1;
-        return need;
+        return fresh + copies_for(all);
+    }
+
+    void keep(index_t id, index_t g) {
+        const auto keys = std::ssize(held(id, g));
+        const index_t odds = dice_.below(5);
+        list kept;
+        index_t moved = 0;
+        for (index_t j = 0; j < keys; ++j)
+            if (dice_.below(4) < odds) {
+                if (std::ssize(kept) == j) ++moved;
+                kept.push_back(j);
+            }
+        writers all;
+        if (moved < std::ssize(kept)) all.add(id, {moved, std::ssize(kept)}, pages_of(id), page_);
+        const index_t need = copies_for(all), free = cache_.free_pages();
+        if (need > free) return refused("keep", need, free, [&] { cache_.keep(id, g, kept); });
+        cache_.keep(id, g, kept);
+        token_list left;
+        for (index_t j : kept) left.push_back(held(id, g)[static_cast<std::size_t>(j)]);
+        model_.open[id].heads[static_cast<std::size_t>(g)] = left;
+    }
+    template <class Call>
+    void refused(const std::string& what, index_t need, index_t free, const Call& call) {
+        ++refusals_;
+        try {
+            call();
+            ADD_FAILURE() << "took " << need << " pages of " << free;
+        } catch (const argument_error& e) {
+            EXPECT_EQ(e.what(), "paged_cache::" + what + ": needs " + std::to_string(need) + " pages, " +
+                                    std::to_string(free) + " are free");
+        }
     }
 
     void append(const list& ids, bool all) {
@@ -177,17 +254,7 @@ private:
         with_any_storage(dice_, [&]<class T>(T) {
             const operand<T> k({count, s.G, n, s.D}, dice_), v({count, s.G, n, s.E}, dice_);
             const auto call = [&] { all ? cache_.append(k.x, v.x) : cache_.append(ids[0], k.x, v.x); };
-            if (need > free) {
-                ++refusals_;
-                try {
-                    call();
-                    ADD_FAILURE() << "took " << need << " pages of " << free;
-                } catch (const argument_error& e) {
-                    EXPECT_EQ(e.what(), "paged_cache::append: needs " + std::to_string(need) + " pages, " +
-                                            std::to_string(free) + " are free");
-                }
-                return;
-            }
+            if (need > free) return refused("append", need, free, call);
             call();
             for (index_t b = 0; b < count; ++b) model_.template append<S>(ids[static_cast<std::size_t>(b)], b, k, v);
         });
@@ -219,6 +286,30 @@ TEST(paged_cache, holds_what_vectors_hold) {
     play_for<bf16>(1500, {0, 3, 16, 1}, 3, 17, 2);
     play_for<double>(1000, {1, 1, 2, 2}, 1, 40, 3);
     play_for<f16>(1000, {3, 2, 5, 4}, 16, 9, 4);
+}
+
+/// Rows of a sequence that forgets move into pages of its own; what is behind the rows of all heads is free again.
+TEST(paged_cache, pages_without_keys_are_free_and_shared_ones_stay_as_they_are) {
+    paged_cache<float> cache({0, 2, 1, 1}, 4, 12);
+    const index_t prompt = cache.open();
+    const auto x = tensor<float>({1, 2, 20, 1}).fill([](index_t i) { return i; });
+    cache.append(prompt, x, x);
+    EXPECT_EQ(cache.free_pages(), 7);
+    const index_t fork = cache.fork(prompt);
+    cache.keep(fork, 0, list{0, 1, 2, 3, 10, 11});  // the first page is not written, the second is
+    EXPECT_EQ(cache.free_pages(), 6);
+    EXPECT_EQ(cache.of({fork}).run(0, 1, 0).k.data, cache.of({prompt}).run(0, 1, 0).k.data);
+    cache.keep(fork, 1, list{18, 19});  // now it is; the fork lets go of the three it still shares
+    EXPECT_EQ(cache.free_pages(), 5);
+    EXPECT_EQ(tokens_of(cache.of({fork}), 0, 1), (token_list{{18, {38}, {38}}, {19, {39}, {39}}}));
+    for (index_t j = 0; j < 20; ++j) EXPECT_EQ(cache.of({prompt}).run(0, 1, j).k.number(0, 0), 20 + j);
+    cache.close(prompt);
+    EXPECT_EQ(cache.free_pages(), 10);
+    cache.keep(fork, 0, list{});
+    EXPECT_EQ(cache.free_pages(), 11);
+    EXPECT_EQ(cache.size(fork), 20);
+    EXPECT_EQ(cache.fork(fork, 19), 0);  // a prefix is by positions
+    EXPECT_EQ(cache.keys(0, 1), 1);
 }
 
 template <class T = float>
@@ -323,6 +414,12 @@ TEST(paged_cache, errors_name_both_numbers_and_change_nothing) {
     says("append: v overlaps the cache in memory", [&] {
         cache.append(0, k(1, 1), view<const float>{cache.run(0, 0, 0).v.data, {1, 2, 1, 4}, {0, 0, 0, 1}});
     });
+    says("keep: no sequence 1 is open", [&] { cache.keep(1, 0, list{}); });
+    says("keep: head 2 of 2", [&] { cache.keep(0, 2, list{}); });
+    says("keep: key 5 of 5", [&] { cache.keep(0, 0, list{1, 5}); });
+    says("keep: key 2 follows key 2", [&] { cache.keep(2, 1, list{2, 2}); });
+    says("skip: no sequence 1 is open", [&] { cache.skip(1, 1); });
+    says("skip: cannot skip -1 positions", [&] { cache.skip(-1); });
     says("close: no sequence 1 is open", [&] { cache.close(1); });
     says("close: no sequence -1 is open", [&] { cache.close(-1); });
     says("fork: no sequence 7 is open", [&] { cache.fork(7); });

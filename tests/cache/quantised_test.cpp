@@ -310,6 +310,31 @@ TEST(quantised_cache, heads_forget) {
     refuses<argument_error>([&] { cache.keep(0, 0, twice); }, "quantised_cache::keep: key 1 follows key 1");
 }
 
+/// Tokens after a gap stand later, and have the bits they would have without it.
+TYPED_TEST(quantised_cache_of, positions_can_be_skipped) {
+    const TypeParam pair;
+    auto cache = pair.make(2);
+    const auto ids = first_tokens(7);
+    for (index_t b : {0, 1}) cache.append(b, keys_of(ids), values_of(ids));
+    const std::vector<index_t> more{7, 8, 9};
+    cache.skip(1, 4);
+    cache.skip(0);
+    cache.append(1, keys_of(more), values_of(more));
+    cache.append(0, keys_of(more), values_of(more));
+    EXPECT_EQ(cache.size(0), 10);
+    EXPECT_EQ(cache.end(1), 14);
+    EXPECT_EQ(cache.keys(1, 1), 10);
+    EXPECT_EQ(cache.positions(0, 1), nullptr);
+    for (index_t j = 0; j < 10; ++j) EXPECT_EQ(cache.positions(1, 0)[j], j < 7 ? j : j + 4);
+    const auto gap = read_source(cache, 1), none = read_source(cache, 0);
+    none.k.each([&](index_t, index_t g, index_t n, index_t d) { EXPECT_EQ(gap.k(0, g, n, d), none.k(0, g, n, d)); });
+    cache.truncate(1, 5);  // into the gap
+    EXPECT_EQ(cache.end(1), 9);
+    EXPECT_EQ(cache.keys(1, 0), 7);
+    refuses<argument_error>([&] { cache.skip(-1); }, "quantised_cache::skip: cannot skip -1 positions");
+    refuses<argument_error>([&] { cache.skip(2, 1); }, "quantised_cache::skip: sequence 2 of 2");
+}
+
 TYPED_TEST(quantised_cache_of, errors_leave_it_as_it_was) {
     const TypeParam pair;
     auto cache = pair.make(1);

@@ -35,7 +35,8 @@ tensor<double> exact(const view<const float>& x) {
     return out;
 }
 
-std::vector<index_t> positions(const cache_type& cache, index_t b, index_t g) {
+template <class Cache>
+std::vector<index_t> positions(const Cache& cache, index_t b, index_t g) {
     std::vector<index_t> out;
     const index_t* at = cache.positions(b, g);
     for (index_t j = 0; j < cache.keys(b, g); ++j) out.push_back(at ? at[j] : j);
@@ -331,6 +332,30 @@ TEST(evicting, a_rule_of_ones_own) {
     EXPECT_EQ(positions(cache, 1, 0), (std::vector<index_t>{0, 2, 4, 6, 8}));
     run.truncate(2);
     EXPECT_EQ(positions(cache, 1, 0), (std::vector<index_t>{0, 2, 4, 6}));
+}
+
+/// Over pages: the bits of a contiguous cache, and pages that are given back; its sequences have names of their own.
+TEST(evicting, over_pages) {
+    const index_t N = 60;
+    input x(N), y(N);
+    cache_type cache({B, G, D, E});
+    paged_cache<float> pages({B + 1, G, D, E}, 4, 40);
+    pages.close(0);
+    loop run(cache, forgetting_mass<float>(10, 0.9));
+    evicting of_pages(pages, forgetting_mass<float>(10, 0.9));
+    for (index_t i = 0; i < N; ++i) {
+        x.step(run, {i, i + 1});
+        y.step(of_pages, {i, i + 1});
+        if (i % 7 == 3) run.truncate(1), of_pages.truncate(1);
+        if (i == 40) {
+            run.reorder(std::vector<index_t>{1, 1});
+            of_pages.reorder(std::vector<index_t>{1, 1});
+        }
+    }
+    EXPECT_TRUE(same_values(x.o, y.o));
+    for (index_t b = 0; b < B; ++b)
+        for (index_t g = 0; g < G; ++g) EXPECT_EQ(positions(pages, b, g), positions(cache, b, g));
+    EXPECT_EQ(pages.free_pages(), 40 - B * 3);
 }
 
 /// The mass of a key is the sum, the greatest or the mean of what the heads of a group gave.

@@ -99,8 +99,16 @@ public:
         append_to({b, b + 1}, as_view(k), as_view(v));
     }
 
-    /// Drops the last n tokens of every sequence, or of sequence b, as if they had never been appended. Per channel,
-    /// up to a block of tokens can be dropped anywhere, more only to the end of a block.
+    /// The next token of every sequence, or of sequence b, stands n positions later than it would: so tokens get any
+    /// increasing positions.
+    void skip(index_t n) { skip_in({0, shape_.B}, n); }
+    void skip(index_t b, index_t n) {
+        detail::check_index("quantised_cache::skip", "sequence", b, shape_.B);
+        skip_in({b, b + 1}, n);
+    }
+
+    /// Drops the last n positions of every sequence, or of sequence b, with the tokens that stand there, as if they had
+    /// never been appended. Per channel, up to a block of tokens can be dropped anywhere, more only to the end of a block.
     void truncate(index_t n) { truncate_in({0, shape_.B}, n); }
     void truncate(index_t b, index_t n) {
         detail::check_index("quantised_cache::truncate", "sequence", b, shape_.B);
@@ -150,7 +158,8 @@ public:
         shape_.B = static_cast<index_t>(parents.size());
     }
 
-    /// Tokens of the longest sequence, and of sequence b, whether its heads keep them or not.
+    /// Positions of the longest sequence, and of sequence b: its tokens, whether its heads keep them or not, and what was
+    /// skipped.
     index_t size() const {
         index_t most = 0;
         for (const sequence& s : sequences_) most = std::max(most, s.size);
@@ -171,9 +180,7 @@ public:
     index_t key_width() const { return shape_.D; }
     index_t value_width() const { return shape_.E; }
     index_t end(index_t b) const { return size(b); }
-    const index_t* positions(index_t b, index_t g) const
-        requires forgets
-    {
+    const index_t* positions(index_t b, index_t g) const {
         return sequences_[at(b)].heads[at(g)].rows.positions(size(b));
     }
     source_run<key_rows, value_rows> run(index_t b, index_t g, index_t j) const {
@@ -196,7 +203,7 @@ private:
         detail::held_rows rows;
     };
     struct sequence {
-        index_t size = 0;
+        index_t size = 0;         // one past the position of the newest token
         std::vector<head> heads;  // (G)
     };
 
@@ -255,6 +262,14 @@ private:
         to.settle();
     }
 
+    void skip_in(range sequences, index_t n) {
+        detail::check_skip("quantised_cache::skip", n);
+        for (index_t b = sequences.first; b < sequences.last && n > 0; ++b) {
+            sequence& s = sequences_[at(b)];
+            for (head& h : s.heads) h.rows.skip(s.size);
+            s.size += n;
+        }
+    }
     void truncate_in(range sequences, index_t n) {
         static constexpr const char* op = "quantised_cache::truncate";
         for (index_t b = sequences.first; b < sequences.last; ++b) {

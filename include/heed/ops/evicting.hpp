@@ -27,7 +27,8 @@ concept key_rule = requires(const Rule& rule, const Cache& cache, index_t b, ind
     { rule.kept(cache, b, g) } -> std::same_as<std::vector<index_t>>;
 };
 
-/// A cache with append, truncate, reorder and keep, and a rule for each of its heads.
+/// A cache with append, truncate, reorder and keep, and a rule for each of its heads. Trap: sequences of a paged_cache
+/// that share pages need free ones for their copies; what keep throws where there are none leaves the step half done.
 template <key_value_source Cache, class Rule>
     requires(mass_rule<Rule> || key_rule<Rule, Cache>)
 class evicting {
@@ -100,6 +101,13 @@ private:
         }
     };
 
+    /// What the cache calls its b-th sequence.
+    index_t name_of(index_t b) const {
+        if constexpr (requires { cache_.ids(); })
+            return cache_.ids()[static_cast<std::size_t>(b)];
+        else
+            return b;
+    }
     static view<float, 3> resized(std::vector<float>& memory, const extents<3>& shape) {
         memory.resize(static_cast<std::size_t>(shape[0] * shape[1] * shape[2]));
         return {memory.data(), shape, dense_strides(shape)};
@@ -133,7 +141,7 @@ private:
         } else {
             kept = x.rule.kept(cache_, b, g);
         }
-        if (static_cast<index_t>(kept.size()) < keys) cache_.keep(b, g, kept);
+        if (static_cast<index_t>(kept.size()) < keys) cache_.keep(name_of(b), g, kept);
     }
 
     Cache& cache_;
