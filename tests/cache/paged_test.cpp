@@ -211,7 +211,8 @@ private:
         for (index_t id : ids) {
             const auto& tokens = model_.open.at(id);
             fresh += ceil_div(tokens.rows() + n, page_) - ceil_div(tokens.rows(), page_);
-            for (const auto& head : tokens.heads) all.add(id, {std::ssize(head), std::ssize(head) + n}, pages_of(id), page_);
+            for (const auto& head : tokens.heads)
+                all.add(id, {std::ssize(head), std::ssize(head) + n}, pages_of(id), page_);
         }
         return fresh + copies_for(all);
     }

@@ -98,8 +98,8 @@ public:
     void shrink_to_fit() { relocate(most_keys({0, shape_.B})); }
 
     index_t capacity() const { return capacity_; }
-    /// Positions of the longest sequence, and of sequence b: its tokens, whether its heads keep them or not, and what was
-    /// skipped.
+    /// Positions of the longest sequence, and of sequence b: its tokens, whether its heads keep them or not, and what
+    /// was skipped.
     index_t size() const { return ends_.empty() ? 0 : *std::max_element(ends_.begin(), ends_.end()); }
     index_t size(index_t b) const { return end(b); }
     /// Bytes held for keys, values and positions.

@@ -196,7 +196,8 @@ private:
         writes.erase(std::unique(writes.begin(), writes.end()), writes.end());
         std::vector<writing> leave;
         for (auto first = writes.begin(); first != writes.end();) {
-            const auto last = std::find_if(first, writes.end(), [&](const writing& w) { return w.page != first->page; });
+            const auto elsewhere = [&](const writing& w) { return w.page != first->page; };
+            const auto last = std::find_if(first, writes.end(), elsewhere);
             leave.insert(leave.end(), first, users(first->page) > last - first ? last : last - 1);
             first = last;
         }

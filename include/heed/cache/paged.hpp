@@ -4,8 +4,8 @@
 // pages with successive numbers continue each other, so a sequence appended at once streams as from contiguous_cache.
 // Heads of a sequence share its pages; one that lets go of keys moves those that stay to the front, so that the pages
 // behind the rows of all heads are free again.
-// Cost: fork and reorder O(pages and positions of the sequence), no row is copied; append and keep copy the shared pages
-// that they write to.
+// Cost: fork and reorder O(pages and positions of the sequence), no row is copied; append and keep copy the pages they
+// write to where these are shared.
 // Source: paged attention and its block tables (vLLM, arXiv:2309.06180).
 #pragma once
 
@@ -79,8 +79,8 @@ public:
         tables_.skip(id, n);
     }
 
-    /// Drops the last n positions of every open sequence, or of one, with the tokens that stand there, and gives back the
-    /// pages without tokens.
+    /// Drops the last n positions of every open sequence, or of one, with the tokens that stand there, and gives back
+    /// the pages without tokens.
     void truncate(index_t n) {
         for (index_t id : tables_.ids()) detail::check_truncate("paged_cache::truncate", size(id), n);
         for (index_t id : tables_.ids()) tables_.cut(id, size(id) - n);
@@ -92,8 +92,8 @@ public:
     }
 
     /// Keeps only these keys of one head of a sequence: ascending indices below the number it holds. Those kept keep
-    /// their positions, later tokens stand at size(id) and after it; pages in which no head holds a key any more are given
-    /// back. argument_error where the free pages do not suffice for copies of shared ones in which keys move.
+    /// their positions, later tokens stand at size(id) and after it; pages without keys of any head are given back.
+    /// argument_error where the free pages do not suffice for copies of shared ones in which keys move.
     void keep(index_t id, index_t g, std::span<const index_t> kept) {
         static constexpr const char* op = "paged_cache::keep";
         tables_.check_open(op, id);
@@ -103,8 +103,8 @@ public:
         });
     }
 
-    /// Takes the pages that `tokens` tokens in all will need; they are the sequence's until it is truncated, reordered or
-    /// lets go of keys.
+    /// Takes the pages that `tokens` tokens in all will need; they are the sequence's until it is truncated, reordered
+    /// or lets go of keys.
     void reserve(index_t id, index_t tokens) {
         static constexpr const char* op = "paged_cache::reserve";
         const index_t most = tables_.page() * tables_.pages();

@@ -107,8 +107,8 @@ public:
         skip_in({b, b + 1}, n);
     }
 
-    /// Drops the last n positions of every sequence, or of sequence b, with the tokens that stand there, as if they had
-    /// never been appended. Per channel, up to a block of tokens can be dropped anywhere, more only to the end of a block.
+    /// Drops the last n positions of every sequence, or of sequence b, with the tokens that stand there, as if those had
+    /// never been appended. Per channel, up to a block of tokens can be dropped anywhere, more only to ends of blocks.
     void truncate(index_t n) { truncate_in({0, shape_.B}, n); }
     void truncate(index_t b, index_t n) {
         detail::check_index("quantised_cache::truncate", "sequence", b, shape_.B);
@@ -158,8 +158,8 @@ public:
         shape_.B = static_cast<index_t>(parents.size());
     }
 
-    /// Positions of the longest sequence, and of sequence b: its tokens, whether its heads keep them or not, and what was
-    /// skipped.
+    /// Positions of the longest sequence, and of sequence b: its tokens, whether its heads keep them or not, and what
+    /// was skipped.
     index_t size() const {
         index_t most = 0;
         for (const sequence& s : sequences_) most = std::max(most, s.size);
