@@ -116,20 +116,17 @@ public:
     void attend(range keys, index_t each, row_partials<T>& out, T* kept = nullptr, index_t kept_stride = 0) {
         kept_ = kept;
         kept_stride_ = kept_stride;
-        for (index_t r = 0; r < x_.rows() && kept; ++r)
-            std::fill(kept + r * kept_stride + keys.first, kept + r * kept_stride + keys.last,
-                      -std::numeric_limits<T>::infinity());
         std::fill_n(out.m, x_.rows(), no_maximum<T>);
         std::fill_n(out.l, x_.rows(), T(0));
         std::fill_n(out.seen, x_.rows(), T(0));
         std::fill_n(out.o, x_.rows() * x_.o_width(), T(0));
         for (index_t j = keys.first; j < keys.last;) {
-            const index_t nearest = nearest_seen(j);
-            if (nearest >= keys.last) return;
+            const index_t nearest = std::min(nearest_seen(j), keys.last);
             // Stretches lie on a grid, so that a row's bits do not depend on the other rows.
-            const index_t first = keys.first + (nearest - keys.first) / each * each;
+            const index_t first = nearest == keys.last ? nearest : nearest - (nearest - keys.first) % each;
+            if (kept) keep_hidden({j, first});
             j = std::min(first + each, keys.last);
-            attend_stretch(key_stretch({first, j}), out);
+            if (first < j) attend_stretch(key_stretch({first, j}), out);
         }
     }
 
@@ -147,6 +144,12 @@ private:
         index_t nearest = no_key;
         for (index_t h = 0; h < x_.group && nearest > j; ++h) nearest = std::min(nearest, next(visible(), at(h), j));
         return nearest;
+    }
+
+    /// Keys that no row sees.
+    void keep_hidden(range keys) const {
+        for (index_t r = 0; r < x_.rows(); ++r)
+            std::fill_n(kept_ + r * kept_stride_ + keys.first, keys.size(), -std::numeric_limits<T>::infinity());
     }
 
     HEED_NOINLINE void attend_stretch(const key_stretch& now, row_partials<T>& out) {
@@ -246,7 +249,8 @@ private:
                 store_aligned(s, x);
                 if (!kept_) return;
                 T* const kept = kept_ + r * kept_stride_ + now.keys.first;
-                for (index_t l = place; l < std::min(place + L, now.keys.size()); ++l) kept[l] = s[l - place];
+                if (place + L <= now.keys.size()) return store_aligned(kept + place, x);
+                for (index_t l = place; l < now.keys.size(); ++l) kept[l] = s[l - place];
             });
             if constexpr (Weight::normalised) follow(r, greatest(top), out);
             P sum(T(0));

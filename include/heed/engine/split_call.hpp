@@ -24,7 +24,7 @@ public:
     std::size_t scratch_bytes(E& pool) const {
         const plan_ p = plan(pool);
         carver all;
-        all.take<T>(kept_logits());
+        all.take<T>(kept_logits(p));
         for (index_t t = 0; t < p.kept; ++t) partials(all);
         for (index_t w = 0; w < p.crew; ++w) worker_scratch(all, shape_);
         return all.used();
@@ -35,7 +35,7 @@ public:
     void run(E& pool, std::byte* memory, T* sums) const {
         const plan_ p = plan(pool);
         carver all(memory);
-        T* const logits = all.take<T>(kept_logits());
+        T* const logits = all.take<T>(kept_logits(p));
         memory += all.used();
         carver kept, one;
         if (p.kept > 0) partials(kept);
@@ -48,22 +48,28 @@ public:
             carver at(memory + static_cast<std::size_t>(p.kept) * kept.used() + static_cast<std::size_t>(w) * one.used());
             return worker_scratch(at, shape_);
         };
-        const auto attend = [&](index_t head, index_t part, pass& over, row_partials<T>& out) {
+        const auto logits_at = [&](index_t place) {
+            return keeps_logits ? logits + place * shape_.rows() * stride() : nullptr;
+        };
+        const auto attend = [&](index_t head, index_t part, pass& over, row_partials<T>& out, T* keep) {
             const index_t keys = keys_of(head);
-            T* const rows = keeps_logits ? logits + head * shape_.rows() * stride() : nullptr;
             const split_cut cut(keys);
-            over.attend(cut.keys_of(part, keys), cut.stretch, out, rows, stride());
+            over.attend(cut.keys_of(part, keys), cut.stretch, out, keep, stride());
         };
         if (p.kept == 0) {
             for_tasks(pool, heads(), [&](index_t t, index_t w) {
                 worker_scratch s = scratch_of(w);
                 pass over = start(t, s.inner);
-                attend(t, 0, over, s.sum);
+                attend(t, 0, over, s.sum, logits_at(w));
                 for (index_t part = 1; part < parts_of(t); ++part) {
-                    attend(t, part, over, s.next);
+                    attend(t, part, over, s.next, logits_at(w));
                     merge(s.sum, s.next);
                 }
                 finish(t, s.sum, sums);
+                for (index_t r = 0; r < shape_.group && keeps_logits; ++r) {
+                    const index_t h = t * shape_.group + r;
+                    observe(h, logits_at(w) + r * shape_.N * stride(), sums + 2 * h * shape_.N);
+                }
             });
         } else {
             for_tasks(pool, heads() * parts_, [&](index_t t, index_t w) {
@@ -72,16 +78,18 @@ public:
                 const worker_scratch s = scratch_of(w);
                 pass over = start(head, s.inner);
                 row_partials<T> out = kept_at(t);
-                attend(head, part, over, out);
+                attend(head, part, over, out, logits_at(head));
             });
             for_tasks(pool, heads(), [&](index_t t, index_t) {
                 row_partials<T> sum = kept_at(t * parts_);
                 for (index_t part = 1; part < parts_of(t); ++part) merge(sum, kept_at(t * parts_ + part));
                 finish(t, sum, sums);
             });
+            if constexpr (keeps_logits)
+                for_tasks(pool, c_.x.B() * c_.x.H(), [&](index_t h, index_t) {
+                    observe(h, logits + h * shape_.N * stride(), sums + 2 * h * shape_.N);
+                });
         }
-        if constexpr (keeps_logits)
-            for_tasks(pool, c_.x.B() * c_.x.H(), [&](index_t t, index_t) { observe(t, logits, sums); });
     }
 
 private:
@@ -103,7 +111,10 @@ private:
     /// Probes of visible logits read what the pass keeps; those of hidden ones walk over the keys again.
     static constexpr bool keeps_logits = Call::observed_at_all && !Call::hidden_observed;
     index_t stride() const { return round_up(c_.x.M(), pass::tile); }
-    index_t kept_logits() const { return keeps_logits ? c_.x.B() * c_.x.H() * c_.x.N() * stride() : 0; }
+    /// Those of the head a worker is at, which then are in its caches; where heads are met in parts, of all.
+    index_t kept_logits(const plan_& p) const {
+        return keeps_logits ? (p.kept > 0 ? heads() : p.crew) * shape_.rows() * stride() : 0;
+    }
     index_t keys_of(index_t t) const { return c_.x.keys(t / c_.x.G(), t % c_.x.G()); }
     index_t parts_of(index_t t) const { return split_cut(keys_of(t)).parts; }
     row_partials<T> partials(carver& from) const { return {from, shape_.rows(), shape_.o_width()}; }
@@ -139,10 +150,10 @@ private:
         }
     }
 
-    /// Shows the probes the kept logits of one head, row by row.
+    /// Shows the probes the kept logits (N, stride) of one head, row by row; sums (N, 2).
     void observe(index_t t, const T* logits, const T* sums) const {
         using P = typename pass::P;
-        constexpr index_t tile = pass::tile, L = pass::L;
+        constexpr index_t tile = 512, L = pass::L;  // keys at once
         const index_t b = t / c_.x.H(), h = t % c_.x.H(), keys = c_.x.keys(b, h / shape_.group);
         c_.template each_probe<false>([&](const auto& probe) {
             for (index_t j = 0; j < c_.x.M(); ++j) probe.start_key(b, h, j);
@@ -150,8 +161,8 @@ private:
         alignas(64) T masked[tile], probability[tile];
         for (index_t n = 0; n < shape_.N; ++n) {
             c_.template each_probe<true>([&](const auto& probe) { probe.start(b, h, n); });
-            const T* const row = logits + (t * shape_.N + n) * stride();
-            const P m(sums[2 * (t * shape_.N + n)]), by(sums[2 * (t * shape_.N + n) + 1]), hidden(-std::numeric_limits<T>::infinity());
+            const T* const row = logits + n * stride();
+            const P m(sums[2 * n]), by(sums[2 * n + 1]), hidden(-std::numeric_limits<T>::infinity());
             for (index_t j = 0; j < keys; j += tile) {
                 const index_t count = std::min(tile, keys - j);
                 for (index_t c = 0; c < count; c += L) {
