@@ -47,6 +47,14 @@ void pages(bars_table& table) {
     }
 }
 
+/// Where a step looks, beside what it computes [78].
+void masses(bars_table& table) {
+    const auto of = [](const char* cache) { return measured(cache, "f32", {usual, 2}); };
+    const auto lanes = compare({of("contiguous"), of("segment_mass")}, 3, 11, bound::memory);
+    table.add("decode, time with masses of 32 segments over without" + on_threads(2), 1.05,
+              time_ratio(lanes[1], lanes[0]), wanted::at_most);
+}
+
 /// What a token costs late in a stream, and what it costs without one.
 void stream(bars_table& table) {
     {
@@ -78,7 +86,8 @@ void retrieval(bars_table& table) {
 }  // namespace
 
 std::vector<bar_group> decode_bars() {
-    return {{"bandwidth", bandwidth}, {"int8", int8}, {"pages", pages}, {"stream", stream}, {"retrieval", retrieval}};
+    return {{"bandwidth", bandwidth}, {"int8", int8},     {"pages", pages},
+            {"masses", masses},       {"stream", stream}, {"retrieval", retrieval}};
 }
 
 }  // namespace bench

@@ -32,12 +32,12 @@ promise plain(index_t keys) {
 }
 
 /// heed's attention over a source.
-template <class Source>
+template <class Source, class... Policies>
 job attend(const decode_step& s, std::shared_ptr<const prompt> x, std::shared_ptr<Source> source,
-           std::shared_ptr<answer> to) {
+           std::shared_ptr<answer> to, const Policies&... policies) {
     const auto pool = std::make_shared<threads>(s.threads);
-    const auto scratch = std::make_shared<arena>(attention_scratch(x->q, *source, to->o(), on{*pool}));
-    return [=] { attention(x->q, *source, to->o(), on{*pool, *scratch}); };
+    const auto scratch = std::make_shared<arena>(attention_scratch(x->q, *source, to->o(), on{*pool}, policies...));
+    return [=] { attention(x->q, *source, to->o(), on{*pool, *scratch}, policies...); };
 }
 
 /// A step over a cache that holds what there is to read.

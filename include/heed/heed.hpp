@@ -115,6 +115,7 @@
 #include "policy/rope_scaling.hpp"
 #include "policy/scan_order.hpp"
 #include "policy/scores.hpp"
+#include "policy/segment_mass.hpp"
 #include "policy/source.hpp"
 #include "policy/unit_norm.hpp"
 #include "policy/xpos.hpp"

@@ -3,6 +3,7 @@
 //   o = attention(q, k, v)      mass(b, h, n, s) = sum of p_j over the keys j of segment s = exp(lse_s - lse)
 // Segments are attended to one by one and merged, so the masses of a row cost one number a segment: no second walk over
 // the keys, no weights in memory. They sum to 1, and are 0 for a row that sees nothing. [78] [112], phase 2 of [59].
+// In a decoding step, or of a few rows of a prompt, the probe segment_mass (policy/) has them without cutting the call.
 #pragma once
 
 #include "partials.hpp"

@@ -53,6 +53,26 @@ struct numbers_probe {
                       ", ", last, ")");
     }
 };
+
+/// Rows that a probe is to see, in the order in which it records them; none named are all.
+struct chosen_rows {
+    std::span<const index_t> rows;
+
+    index_t count(index_t N) const { return rows.empty() ? N : static_cast<index_t>(rows.size()); }
+    void check(const char* op, const char* name, index_t N) const {
+        for (index_t row : rows) require_argument(row >= 0 && row < N, op, name, ": row ", row, " is not below ", N);
+    }
+    bool some_of(range of) const {
+        return rows.empty() || std::any_of(rows.begin(), rows.end(), [&](index_t n) { return of.contains(n); });
+    }
+    /// f(place) for every place at which a row is recorded.
+    template <class F>
+    void each_place(index_t row, F&& f) const {
+        if (rows.empty()) return f(row);
+        for (std::size_t p = 0; p < rows.size(); ++p)
+            if (rows[p] == row) f(static_cast<index_t>(p));
+    }
+};
 }  // namespace detail
 
 /// Natural log of the row's sum of exponentials, (b, h, n); -inf for a row without visible keys.
@@ -170,38 +190,27 @@ struct logits {
     static constexpr bool observes_hidden = true;
     view<T, 4> out;
     stage at;
-    std::span<const index_t> chosen;
-    logits(view<T, 4> v, stage s, std::span<const index_t> rows = {}) : out(v), at(s), chosen(rows) {}
-    void reads(const view_visitor& see) const { see(chosen, "logits (rows)"); }
+    detail::chosen_rows chosen;
+    logits(view<T, 4> v, stage s, std::span<const index_t> rows = {}) : out(v), at(s), chosen{rows} {}
+    void reads(const view_visitor& see) const { see(chosen.rows, "logits (rows)"); }
     void writes(const view_visitor& see) const { see(out, "logits"); }
     void check(const char* op, const extents_of_scores& s) const {
-        const index_t n = chosen.empty() ? s.N : static_cast<index_t>(chosen.size());
+        const index_t n = chosen.count(s.N);
         require_shape(out.shape == extents<4>{s.B, s.H, n, s.M}, op, "logits has shape (", out.shape[0], ", ",
                       out.shape[1], ", ", out.shape[2], ", ", out.shape[3], "), expected (", s.B, ", ", s.H, ", ", n,
                       ", ", s.M, ")");
-        for (index_t row : chosen)
-            require_argument(row >= 0 && row < s.N, op, "logits: row ", row, " is not below ", s.N);
+        chosen.check(op, "logits", s.N);
     }
     void start(index_t, index_t, index_t) const {}
-    bool wants(index_t, index_t, range rows) const {
-        return chosen.empty() || std::any_of(chosen.begin(), chosen.end(), [&](index_t n) { return rows.contains(n); });
-    }
+    bool wants(index_t, index_t, range rows) const { return chosen.some_of(rows); }
     template <class X>
     void observe(const observed<X>& o) const {
         const X* x = o.at(at);
         for (int r = 0; r < o.rows; ++r)
-            each_place(o.row + r, [&](index_t place) {
+            chosen.each_place(o.row + r, [&](index_t place) {
                 for (int c = 0; c < o.keys; ++c)
                     out(o.b, o.h, place, o.key + c) = static_cast<T>(x[c * o.stride + r]);
             });
-    }
-
-private:
-    template <class F>
-    void each_place(index_t row, F&& f) const {
-        if (chosen.empty()) return f(row);
-        for (std::size_t p = 0; p < chosen.size(); ++p)
-            if (chosen[p] == row) f(static_cast<index_t>(p));
     }
 };
 
