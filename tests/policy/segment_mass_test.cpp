@@ -1,5 +1,5 @@
 // heed_test: LABELS sanitize
-// The probe segment_mass: weights by segment of the keys, against their definition, of many rows and of few, over caches.
+// The probe segment_mass: weights by segment of the keys, of many rows and of few, against their definition.
 #include <heed/cache/paged.hpp>
 #include <heed/core/threads.hpp>
 #include <heed/engine/attention.hpp>
@@ -33,7 +33,8 @@ tensor<R> dense_masses(const operands<float>& x, const list& cuts, const list& r
     ref::naive_attention<R>(x.q.v(), x.k.v(), x.v.v(), o.v(), with, to);
     mass.each([&](index_t b, index_t h, index_t n, index_t s) {
         R sum = 0;
-        for (index_t j = cuts[number(s)]; j < std::min(cuts[number(s + 1)], x.M()); ++j) sum += p(b, h, rows[number(n)], j);
+        const range keys = range{cuts[number(s)], cuts[number(s + 1)]} & range{0, x.M()};
+        for (index_t j = keys.first; j < keys.last; ++j) sum += p(b, h, rows[number(n)], j);
         mass(b, h, n, s) = sum;
     });
     return mass;

@@ -1,4 +1,4 @@
-// segment_mass: how much of a row's weight falls on each segment of the keys, in the call that attends [78] [112] [115].
+// segment_mass: how much of a row's weight falls on each segment of the keys, in the call that attends [78] [112].
 //
 //   mass[b, h, n, s] = sum of the weights of the visible keys j with cuts[s] <= j < cuts[s + 1]
 #pragma once
@@ -8,8 +8,8 @@
 namespace heed::inline HEED_ABI {
 
 /// Masses (b, h, n, s) of all rows, or of chosen ones only: (b, h, rows.size(), s). Cuts are numbers of keys, as the
-/// source holds them; keys before the first and from the last on are in no segment. Rows that are not chosen are not met
-/// again: the last row of a prompt costs a walk of one row.
+/// source holds them; keys before the first and from the last on are in no segment. Rows that are not chosen are not
+/// met again: the last row of a prompt costs a walk of one block of rows.
 template <class T>
 struct segment_mass {
     using role = roles::probe;
