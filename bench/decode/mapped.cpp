@@ -1,20 +1,14 @@
 // Where there is mmap as mapped_cache needs it.
-#include <unistd.h>
-
-#include <filesystem>
-
 #include "decoder.hpp"
+#include "temporary_file.hpp"
 
 namespace bench {
 namespace {
 
-/// The file's name goes at once; the file goes with the mapping.
 template <class S>
 prepared prepare(const decode_step& s) {
     const auto x = prompt_of(s.M);
-    const auto file = std::filesystem::temp_directory_path() / ("heed_bench_" + std::to_string(::getpid()));
-    auto cache = mapped_cache<S>::create(file.string(), {1, decode_step::G, decode_step::D, decode_step::D});
-    std::filesystem::remove(file);
+    auto cache = mapped_cache<S>::create(temporary_file().path(), {1, decode_step::G, decode_step::D, decode_step::D});
     cache.append(x->k, x->v);
     return over(s, x, std::move(cache), plain<S>(s.M));
 }

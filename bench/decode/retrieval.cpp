@@ -1,8 +1,10 @@
-// Steps that read an eighth of the keys: Quest by bounds of pages of 16, SparF by 16 of 128 channels, kept as bf16 beside
-// the cache, Ltri-LLM by spans, all with the last 64 keys among the chosen. Judged by the definition over what they chose.
+// Steps that read an eighth of the keys: Quest by bounds of pages of 16, SparF by 16 of 128 channels, kept as bf16
+// beside the cache (sparf_mapped: both in files), Ltri-LLM by spans, all with the last 64 keys among the chosen. Judged
+// by the definition over what they chose.
 #include <heed/ref/retrieval.hpp>
 
 #include "decoder.hpp"
+#include "temporary_file.hpp"
 
 namespace bench {
 namespace {
@@ -60,10 +62,24 @@ prepared quest_of(const decode_step& s) {
     });
 }
 
+/// Both in files.
 template <class S>
+struct filed {
+    mapped_cache<S> cache;
+    mapped_channel_keys<bf16> index;
+
+    explicit filed(const prompt& x)
+        : cache(mapped_cache<S>::create(temporary_file().path(), {1, G, D, D})),
+          index(mapped_channel_keys<bf16>::create(temporary_file().path(), {1, G, D, D})) {
+        cache.append(x.k, x.v);
+        index.follow(cache);
+    }
+};
+
+template <class S, class Held = indexed<S, channel_keys<bf16>>>
 prepared sparf_of(const decode_step& s) {
     const auto x = prompt_of(s.M);
-    const auto held = std::make_shared<indexed<S, channel_keys<bf16>>>(*x);
+    const auto held = std::make_shared<Held>(*x);
     const sparq rule(16, s.M / 8, 64);
     const auto choice = held->index.choose(x->q, held->cache, rule, factor);
     return retrieving<S>(s, *x, mixed(*x, choice.keys, choice.shares), [=](const view<float>& o, const auto& pool) {
@@ -118,6 +134,9 @@ std::vector<decoder> retrieval_decoders() {
             {"quest", "bf16", "heed", quest_of<bf16>},
             {"sparf", "f32", "heed", sparf_of<float>},
             {"sparf", "bf16", "heed", sparf_of<bf16>},
+#ifndef __APPLE__
+            {"sparf_mapped", "f32", "heed", sparf_of<float, filed<float>>},
+#endif
             {"ltri", "f32", "heed", ltri_of<float>},
             {"ltri", "bf16", "heed", ltri_of<bf16>}};
 }

@@ -68,6 +68,7 @@
 #include "ops/mamba2.hpp"
 #include "ops/mamba2_block.hpp"
 #include "ops/mamba_block.hpp"
+#include "ops/mapped_channel_keys.hpp"
 #include "ops/mega.hpp"
 #include "ops/mesa_net.hpp"
 #include "ops/min_rnn.hpp"

@@ -30,10 +30,10 @@ public:
     }
     template <class Source>
     void read(const Source& source, index_t b, index_t g) {
-        const index_t keys = source.keys(b, g);
-        channels_.resize(static_cast<std::size_t>(ceil_div(keys, channel_block) * D_ * channel_block));
+        const index_t keys = source.keys(b, g), lent = static_cast<index_t>(lent_.size());
+        own_.resize(numbers_of(ceil_div(keys, channel_block) - lent));
         each_row(source, b, g, keys_, [&](index_t j, const auto& run, index_t row) {
-            S* to = channels_.data() + j / channel_block * D_ * channel_block + j % channel_block;
+            S* to = own_.data() + numbers_of(j / channel_block - lent) + j % channel_block;
             for (index_t d = 0; d < D_; ++d) to[d * channel_block] = static_cast<S>(run.k.number(row, d));
         });
         each_row(source, b, g, summed_, [&](index_t j, const auto& run, index_t row) {
@@ -43,16 +43,52 @@ public:
         keys_ = summed_ = keys;
     }
     index_t bytes() const {
-        return static_cast<index_t>(channels_.size() * sizeof(S) + (starts_.size() + sum_.size()) * sizeof(double));
+        return static_cast<index_t>(own_.size() * sizeof(S) + (starts_.size() + sum_.size()) * sizeof(double));
     }
 
-    channel_rows<S> rows() const { return {channels_.data(), D_, keys_}; }
+    channel_rows<S> rows() const { return {lent_, own_.data(), D_, keys_}; }
+    /// The sum of the values before a block that is full, or follows a full one, (E).
+    const double* sum_before(index_t block) const {
+        const auto at = static_cast<std::size_t>(block) * sum_.size();
+        return at < starts_.size() ? starts_.data() + at : sum_.data();
+    }
+    /// The first blocks lie elsewhere from now on: these, no fewer than before and all full. Where the head knows less
+    /// than they hold, it knows that; sum(block) points to the sum of the values before one.
+    template <class Sum>
+    void lend(std::vector<const S*> blocks, const Sum& sum) {
+        const auto lent = static_cast<index_t>(blocks.size());
+        const std::size_t gone = std::min(own_.size(), numbers_of(lent - static_cast<index_t>(lent_.size())));
+        own_ = aligned_vector<S>(own_.begin() + static_cast<std::ptrdiff_t>(gone), own_.end());
+        lent_ = std::move(blocks);
+        if (keys_ >= lent * channel_block) return;
+        keys_ = summed_ = lent * channel_block;
+        const auto E = static_cast<index_t>(sum_.size());
+        starts_.clear();
+        for (index_t block = 0; block < lent; ++block) starts_.insert(starts_.end(), sum(block), sum(block) + E);
+        std::copy_n(sum(lent), E, sum_.begin());
+    }
     /// Number e of the mean value, 0 of no keys.
     double mean(index_t e) const {
         return sum_[static_cast<std::size_t>(e)] / static_cast<double>(std::max<index_t>(keys_, 1));
     }
 
+    /// Blocks that lie elsewhere do so no longer, but for the first `kept`.
+    void take_back(index_t kept) {
+        aligned_vector<S> mine;
+        const index_t held = std::min(static_cast<index_t>(lent_.size()), ceil_div(keys_, channel_block));
+        for (index_t block = kept; block < held; ++block) {
+            const S* from = lent_[static_cast<std::size_t>(block)];
+            mine.insert(mine.end(), from, from + numbers_of(1));
+        }
+        own_.insert(own_.begin(), mine.begin(), mine.end());
+        lent_.resize(std::min(lent_.size(), static_cast<std::size_t>(kept)));
+        own_.resize(numbers_of(ceil_div(keys_, channel_block) - static_cast<index_t>(lent_.size())));
+    }
+
 private:
+    /// Of so many blocks.
+    std::size_t numbers_of(index_t blocks) const { return static_cast<std::size_t>(blocks * D_ * channel_block); }
+
     /// Calls f(j, run, row of the run) for the keys from `first` on.
     template <class Source, class F>
     static void each_row(const Source& source, index_t b, index_t g, index_t first, const F& f) {
@@ -63,7 +99,8 @@ private:
     }
 
     index_t D_ = 0, keys_ = 0, summed_ = 0;
-    aligned_vector<S> channels_;  // (blocks, D, channel_block)
+    std::vector<const S*> lent_;  // blocks (D, channel_block) that lie elsewhere,
+    aligned_vector<S> own_;       // and those after them
     std::vector<double> starts_;  // (blocks, E), the sum before each
     std::vector<double> sum_;     // (E), of `summed_` values
 };

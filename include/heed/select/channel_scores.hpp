@@ -6,6 +6,8 @@
 // Cost: r of D numbers of every key, read once for the group, and an exponential for each row.
 #pragma once
 
+#include <span>
+
 #include "../core/context.hpp"
 #include "../simd/math.hpp"
 #include "../tile/streamed.hpp"
@@ -16,15 +18,20 @@ namespace heed::inline HEED_ABI::detail {
 /// Tokens whose channels lie together.
 inline constexpr index_t channel_block = 1024;
 
-/// The keys of one head by channel: (blocks, D, channel_block).
+/// The keys of one head by channel, in blocks of (D, channel_block): those that lie elsewhere, then those of its own.
 template <class S>
 struct channel_rows {
-    const S* data = nullptr;
+    std::span<const S* const> lent;
+    const S* own = nullptr;
     index_t D = 0, keys = 0;
 
     index_t blocks() const { return ceil_div(keys, channel_block); }
     range keys_of(index_t block) const { return {block * channel_block, std::min((block + 1) * channel_block, keys)}; }
-    lone_row<S> of(index_t block, index_t channel) const { return {data + (block * D + channel) * channel_block}; }
+    const S* block(index_t b) const {
+        const index_t mine = b - static_cast<index_t>(lent.size());
+        return mine < 0 ? lent[static_cast<std::size_t>(b)] : own + mine * D * channel_block;
+    }
+    lone_row<S> of(index_t b, index_t channel) const { return {block(b) + channel * channel_block}; }
 };
 
 /// Asks for the K rows that are next, in step with those that are read.
