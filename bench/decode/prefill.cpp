@@ -1,6 +1,6 @@
 // Prompts that are prefilled for decoding: causal attention with rotary keys, and what it costs to do more or less than
-// that: dual chunks of a quarter, star attention of eight blocks, and the votes and the choice of SnapKV. Judged by the
-// definition on the last rows.
+// that: dual chunks of a quarter, star attention of eight blocks, and the votes and the choice of SnapKV; and over caches
+// that store keys and values in different types. Judged by the definition on the last rows.
 #include "prefill.hpp"
 
 #include <heed/ref/rotary_attention.hpp>
@@ -50,17 +50,18 @@ double error(const text& x, const rule& by) {
     return most / largest;
 }
 
+/// dtype: as what K and V are stored, to an error of at most `tolerance`.
 measurement measured(const std::string& name, index_t N, int crew, double pairs, const rule& by,
-                     const job_of_text& run) {
-    const std::string shape = "/f32/d:64/n:" + std::to_string(N) + "/h:4/threads:" + std::to_string(crew) + "/heed";
-    return {"decode/prefill_" + name + shape, crew, [=] {
+                     const job_of_text& run, const std::string& dtype = "f32", double tolerance = 1e-4) {
+    const std::string shape = "/d:64/n:" + std::to_string(N) + "/h:4/threads:" + std::to_string(crew) + "/heed";
+    return {"decode/prefill_" + name + "/" + dtype + shape, crew, [=] {
                 const auto x = at_hand("text " + std::to_string(N), [&] { return text(N); });
                 const auto pool = std::make_shared<threads>(crew);
                 const job once = [=] { run(*x, on{*pool}); };
                 once();
                 const double off = error(*x, by);
                 prepared out{.run = once};
-                if (!(off <= 1e-4)) out.wrong = "wrong: off by " + std::to_string(off) + " of the largest";
+                if (!(off <= tolerance)) out.wrong = "wrong: off by " + std::to_string(off) + " of the largest";
                 out.flops = 4 * static_cast<double>(H * D) * pairs;
                 out.bytes = static_cast<double>((2 * H + 2 * G) * N * D) * sizeof(float);
                 out.columns.emplace_back("error", off);
@@ -73,6 +74,16 @@ measurement measured(const std::string& name, index_t N, int crew, double pairs,
 void turn(const text& x) {
     rotary(x.q, x.turned_q);
     rotary(x.k, x.turned_k);
+}
+
+/// Appended to a cache, and attended to there.
+template <class Cache>
+void fill(const text& x, const on<threads>& pool) {
+    turn(x);
+    Cache cache({1, G, D, D});
+    cache.reserve(x.N);
+    cache.append(x.turned_k, x.v);
+    attention(x.turned_q, cache, x.o, causal{}, pool);
 }
 
 void vote(const text& x, const on<threads>& pool) {
@@ -113,6 +124,9 @@ std::vector<measurement> prefill_rows(index_t N, int crew) {
                      star_context(x.turned_q, x.turned_k, x.v, x.o, block, pool);
                  }),
         measured("snap_kv", N, crew, pairs, {own, all}, vote),
+        measured("causal", N, crew, pairs, {own, all}, fill<contiguous_cache<bf16, f16>>, "bf16_f16", 3e-2),
+        measured("causal", N, crew, pairs, {own, all}, fill<quantised_cache<int8_per_token, int4_per_group<32>>>,
+                 "int8_int4", 0.5),
     };
 }
 

@@ -121,6 +121,7 @@
 #include "policy/unit_norm.hpp"
 #include "policy/xpos.hpp"
 #include "select/gathered.hpp"
+#include "select/key_votes.hpp"
 #include "select/topk.hpp"
 #include "select/triangles.hpp"
 #include "simd/hadamard.hpp"

@@ -2,10 +2,10 @@
 //
 //   auto index = mapped_channel_keys<bf16>::create(path, {B, G, D, E});     // or open(path, cache)
 //   cache.append(k, v), index.follow(cache);      sparq_attention(q, cache, index, o, sparq(16, 4096, 64));
-// The file is a mapped_cache of blocks: a block of 1024 tokens is one token of it, whose key is the block by channel and
-// whose value is the sum of all values up to its end. It is appended when it is full in every head; the tokens after it
-// are in memory, and are read again from the cache when both are opened. So a kill loses nothing that the cache holds,
-// and costs the reading of tokens that are in no block.
+// The file is a mapped_cache of blocks: a block of 1024 tokens is one token of it, whose key is the block by channel
+// and whose value is the sum of all values up to its end. It is appended when it is full in every head; the tokens
+// after it are in memory, and are read again from the cache when both are opened. So a kill loses nothing that the
+// cache holds, and costs the reading of tokens that are in no block.
 #pragma once
 
 #include "../cache/mapped.hpp"
@@ -13,8 +13,8 @@
 
 namespace heed::inline HEED_ABI {
 
-/// As channel_keys, but for reorder: a file has the sequences it was made for. A truncate of the cache is to be followed
-/// by one of the index; open drops what a kill between them left. Copies there are none: a file has one writer.
+/// As channel_keys, but for reorder: a file has the sequences it was made for. A truncate of the cache is to be
+/// followed by one of the index; open drops what a kill between them left. No copies: a file has one writer.
 template <storage S = float>
 class mapped_channel_keys : public channel_keys<S> {
     using in_memory = channel_keys<S>;
