@@ -50,7 +50,8 @@ TEST(key_votes, count_the_heads_of_all_layers_and_decay_by_steps) {
                 list order;
                 for (const auto& [j, n] : count[b])
                     if (n > 0) order.push_back(j);
-                std::stable_sort(order.begin(), order.end(), [&](index_t x, index_t y) { return count[b][x] > count[b][y]; });
+                std::stable_sort(order.begin(), order.end(),
+                                 [&](index_t x, index_t y) { return count[b][x] > count[b][y]; });
                 order.resize(std::min(order.size(), number(most)));
                 std::sort(order.begin(), order.end());
                 for (index_t g = 0; g < G; ++g) EXPECT_EQ(elected(b, g), order);

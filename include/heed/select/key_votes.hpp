@@ -66,7 +66,8 @@ public:
     void reorder(std::span<const index_t> parents) {
         std::vector<std::vector<double>> next;
         for (index_t parent : parents) {
-            require_argument(0 <= parent && parent < std::ssize(votes_), op, "sequence ", parent, " of ", votes_.size());
+            require_argument(0 <= parent && parent < std::ssize(votes_), op, "sequence ", parent, " of ",
+                             votes_.size());
             next.push_back(votes_[static_cast<std::size_t>(parent)]);
         }
         votes_ = std::move(next);
