@@ -1,6 +1,7 @@
 // Prompts that are prefilled for decoding: causal attention with rotary keys, and what it costs to do more or less than
-// that: dual chunks of a quarter, star attention of eight blocks, and the votes and the choice of SnapKV; and over caches
-// that store keys and values in different types. Judged by the definition on the last rows.
+// that: dual chunks of a quarter, star attention of eight blocks, eight pieces encoded in parallel, and the votes and
+// the choice of SnapKV; and over caches that store keys and values in different types. Judged by the definition on the
+// last rows.
 #include "prefill.hpp"
 
 #include <heed/ref/rotary_attention.hpp>
@@ -105,6 +106,8 @@ std::vector<measurement> prefill_rows(index_t N, int crew) {
     const double pairs = static_cast<double>(area(causal{}, 1, 1, N, N));
     const auto chunks = dual_chunk::trained(N / 4);
     const index_t block = N / 8;
+    std::vector<index_t> pieces;  // eight behind a prefix of 4 tokens, before a question of 64
+    for (index_t p = 0; p <= 8; ++p) pieces.push_back(4 + p * (N - 68) / 8);
     return {
         measured("causal", N, crew, pairs, {own, all},
                  [](const text& x, const on<threads>& pool) {
@@ -122,6 +125,12 @@ std::vector<measurement> prefill_rows(index_t N, int crew) {
                  [=](const text& x, const on<threads>& pool) {
                      turn(x);
                      star_context(x.turned_q, x.turned_k, x.v, x.o, block, pool);
+                 }),
+        measured("parallel8", N, crew, static_cast<double>(area(parallel_context(pieces), 1, 1, N, N)),
+                 {own, [=](index_t i, index_t j) { return parallel_context(pieces).allows({0, 0, 0, i, j}); }},
+                 [=](const text& x, const on<threads>& pool) {
+                     turn(x);
+                     attention(x.turned_q, x.turned_k, x.v, x.o, parallel_context(pieces), pool);
                  }),
         measured("snap_kv", N, crew, pairs, {own, all}, vote),
         measured("causal", N, crew, pairs, {own, all}, fill<contiguous_cache<bf16, f16>>, "bf16_f16", 3e-2),

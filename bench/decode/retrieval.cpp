@@ -24,13 +24,14 @@ struct indexed {
     }
 };
 
-/// share softmax(q k) v over the keys of each group, and the mean of all values for the rest; (H, D).
+/// share softmax(q k) v over the keys of each group, or each head of queries, and the mean of all values for the rest;
+/// (H, D).
 std::vector<double> mixed(const prompt& x, const key_lists& keys, const std::vector<double>& shares) {
     std::vector<double> out;
     for (index_t h = 0; h < H; ++h) {
         const index_t g = h / group, M = x.k.shape[2];
         const auto rows = [&](const view<float>& y) { return view<float, 2>{&y(0, g, 0, 0), {M, D}, {D, 1}}; };
-        const auto row = ref::sparq_mix<double>(view<float, 1>{&x.q(0, h, 0, 0), {D}, {1}}, rows(x.k), rows(x.v), keys(0, g),
+        const auto row = ref::sparq_mix<double>(view<float, 1>{&x.q(0, h, 0, 0), {D}, {1}}, rows(x.k), rows(x.v), keys(0, h * keys.heads() / H),
                                                 shares[static_cast<std::size_t>(h)], factor);
         out.insert(out.end(), row.begin(), row.end());
     }
@@ -87,6 +88,42 @@ prepared sparf_of(const decode_step& s) {
     });
 }
 
+/// Heads whose first 16 and last 256 keys hold nine tenths of the weight, by the moments of some of the others, see them
+/// alone [92]; `local`: how many of all do.
+template <class S>
+prepared qada_of(const decode_step& s) {
+    struct read {
+        index_t bytes;
+    };
+    const auto x = prompt_of(s.M);
+    const locality rule(16, 256, 0.9);
+    const range bulk = rule.bulk(s.M - 1);
+    const auto cache = std::make_shared<contiguous_cache<S>>(cache_shape{1, G, D, D}, s.M);
+    cache->append(x->k, x->v);
+    const auto moments = std::make_shared<key_moments>(1, G, D);
+    moments->append(slice(x->k, 2, bulk & range{0, 2048}));
+    const auto shares = adaptive_attention(x->q, *cache, answer().o(), rule, *moments);
+    key_lists keys(1, H);
+    index_t locals = 0, groups = 0;  // that read the bulk
+    for (index_t h = 0, last = -1; h < H; ++h) {
+        const bool local = shares[static_cast<std::size_t>(h)] >= rule.tau;
+        keys.add(0, h, {0, bulk.first});
+        if (!local) keys.add(0, h, bulk);
+        keys.add(0, h, {bulk.last, s.M});
+        locals += local;
+        if (!local && std::exchange(last, h / group) != h / group) ++groups;
+    }
+    const index_t token = 2 * D * static_cast<index_t>(sizeof(S));
+    const read all{token * (G * (s.M - bulk.size()) + groups * bulk.size())};
+    auto right = mixed(*x, keys, std::vector<double>(H, 1));
+    prepared out = retrieving<S>(s, *x, std::move(right), [=](const view<float>& o, const auto& pool) {
+        adaptive_attention(x->q, *cache, o, rule, *moments, pool);
+        return all;
+    });
+    out.columns.emplace_back("local", static_cast<double>(locals) / H);
+    return out;
+}
+
 /// All keys but that of the step, in spans: each token asks with the query of the step and its own key. What a step
 /// learns is forgotten before the next, and no step fills a block where M is a power of 2: to cut blocks is not in the
 /// time.
@@ -137,6 +174,7 @@ std::vector<decoder> retrieval_decoders() {
 #ifndef __APPLE__
             {"sparf_mapped", "f32", "heed", sparf_of<float, filed<float>>},
 #endif
+            {"qada", "f32", "heed", qada_of<float>},
             {"ltri", "f32", "heed", ltri_of<float>},
             {"ltri", "bf16", "heed", ltri_of<bf16>}};
 }
