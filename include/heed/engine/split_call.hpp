@@ -155,9 +155,12 @@ private:
         using P = typename pass::P;
         constexpr index_t tile = 512, L = pass::L;  // keys at once
         const index_t b = t / c_.x.H(), h = t % c_.x.H(), keys = c_.x.keys(b, h / shape_.group);
-        c_.template each_probe<false>([&](const auto& probe) {
-            for (index_t j = 0; j < c_.x.M(); ++j) probe.start_key(b, h, j);
-        });
+        const auto start = [&](range of) {
+            c_.template each_probe<false>([&](const auto& probe) {
+                for (index_t j = of.first; j < of.last; ++j) probe.start_key(b, h, j);
+            });
+        };
+        start({keys, c_.x.M()});
         alignas(64) T masked[tile], probability[tile];
         for (index_t n = 0; n < shape_.N; ++n) {
             c_.template each_probe<true>([&](const auto& probe) { probe.start(b, h, n); });
@@ -165,6 +168,7 @@ private:
             const P m(sums[2 * n]), by(sums[2 * n + 1]), hidden(-std::numeric_limits<T>::infinity());
             for (index_t j = 0; j < keys; j += tile) {
                 const index_t count = std::min(tile, keys - j);
+                if (n == 0) start({j, j + count});
                 for (index_t c = 0; c < count; c += L) {
                     const P x = load_aligned<P>(row + j + c);
                     if constexpr (Weight::normalised) {

@@ -52,6 +52,24 @@ struct numbers_probe {
                       out.shape[1], ", ", out.shape[2], "), the ", PerKey ? "keys" : "rows", " are (", s.B, ", ", s.H,
                       ", ", last, ")");
     }
+
+protected:
+    /// Every key gets its weights from the rows r, each weight(r) times.
+    template <class X, class W>
+    void add(const observed<X>& o, const W& weight) const {
+        T* const to = &out(o.b, o.h, o.key);
+        const index_t step = out.strides[2];
+        const auto sum_of = [&](int rows, const X* p) {
+            X sum = 0;
+            for (int r = 0; r < rows; ++r)
+                if (const X w = weight(r); w != 0) sum += w * p[r];
+            return static_cast<T>(sum);
+        };
+        if (o.rows == 1)  // as in decoding, without a loop for each key
+            for (int c = 0; c < o.keys; ++c) to[c * step] += sum_of(1, o.probability + c * o.stride);
+        else
+            for (int c = 0; c < o.keys; ++c) to[c * step] += sum_of(o.rows, o.probability + c * o.stride);
+    }
 };
 
 /// Rows that a probe is to see, in the order in which it records them; none named are all.
@@ -127,11 +145,7 @@ struct key_mass : detail::numbers_probe<T, true> {
     void start_key(index_t b, index_t h, index_t key) const { this->out(b, h, key) = T(0); }
     template <class X>
     void observe(const observed<X>& o) const {
-        for (int c = 0; c < o.keys; ++c) {
-            X sum = 0;
-            for (int r = 0; r < o.rows; ++r) sum += o.probability[c * o.stride + r];
-            this->out(o.b, o.h, o.key + c) += static_cast<T>(sum);
-        }
+        this->add(o, [](int) { return X(1); });
     }
 };
 

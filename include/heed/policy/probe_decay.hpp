@@ -29,13 +29,7 @@ struct weighted_mass : detail::numbers_probe<T, true> {
     }
     template <class X>
     void observe(const observed<X>& o) const {
-        for (int c = 0; c < o.keys; ++c) {
-            X sum = 0;
-            for (int r = 0; r < o.rows; ++r)
-                if (const auto w = static_cast<X>(weights[static_cast<std::size_t>(o.row + r)]); w != 0)
-                    sum += w * o.probability[c * o.stride + r];
-            this->out(o.b, o.h, o.key + c) += static_cast<T>(sum);
-        }
+        this->add(o, [&](int r) { return static_cast<X>(weights[static_cast<std::size_t>(o.row + r)]); });
     }
 };
 
