@@ -68,12 +68,12 @@ public:
         const auto ids = model_.ids();
         if (ids.empty()) return open();
         const index_t id = any(ids);
-        switch (ids.size() > 6 ? 1 : dice_.below(17)) {
+        switch (ids.size() > 6 ? 1 : dice_.below(18)) {
             case 0:
                 return open();
             case 1:
                 cache_.close(id);
-                model_.open.erase(id);
+                model_.open.erase(id), reserved_.erase(id);
                 return;
             case 2: {
                 const index_t at = model_.lowest_free();
@@ -91,6 +91,7 @@ public:
             case 5: {
                 const index_t n = dice_.below(model_.size(id) + 1);
                 cache_.truncate(id, n);
+                reserved_.erase(id);
                 return model_.open[id].cut(model_.size(id) - n);
             }
             case 6: {
@@ -98,6 +99,7 @@ public:
                 for (index_t i : ids) least = std::min(least, model_.size(i));
                 const index_t n = dice_.below(least + 1);
                 cache_.truncate(n);
+                reserved_.clear();
                 for (index_t i : ids) model_.open[i].cut(model_.size(i) - n);
                 return;
             }
@@ -105,6 +107,7 @@ public:
                 list parents(ids.size());
                 for (index_t& p : parents) p = dice_.below(static_cast<index_t>(ids.size()));
                 cache_.reorder(parents);
+                reserved_.clear();
                 const auto before = model_.open;
                 for (std::size_t b = 0; b < ids.size(); ++b)
                     model_.open[ids[b]] = before.at(ids[static_cast<std::size_t>(parents[b])]);
@@ -124,6 +127,8 @@ public:
                 for (index_t i : ids) model_.open[i].end += n == 0;
                 return;
             }
+            case 13:
+                return reserve(id, dice_.below(2 * page_));
             default:
                 return append({id}, false);
         }
@@ -153,7 +158,9 @@ public:
         std::set<index_t> used;
         for (index_t id : ids)
             for (index_t p : pages_of(id)) used.insert(p);
-        ASSERT_EQ(cache_.free_pages(), pages_ - static_cast<index_t>(used.size()));
+        index_t reserved = 0;
+        for (const auto& [id, pages] : reserved_) reserved += pages;
+        ASSERT_EQ(cache_.free_pages(), pages_ - static_cast<index_t>(used.size()) - reserved);
     }
 
     void close_all() {
@@ -203,6 +210,15 @@ private:
         for (const auto& [page, ids] : all.of) copies += std::min(users[page] - 1, std::ssize(ids));
         return copies;
     }
+    /// Of a sequence with n tokens more, beside those with rows.
+    index_t more_pages(index_t id, index_t n) const {
+        const index_t rows = model_.open.at(id).rows();
+        return ceil_div(rows + n, page_) - ceil_div(rows, page_);
+    }
+    index_t reserved(index_t id) const {
+        const auto at = reserved_.find(id);
+        return at == reserved_.end() ? 0 : at->second;
+    }
     /// Pages that n tokens more in each of these take.
     index_t pages_for(const list& ids, index_t n) const {
         if (n == 0) return 0;
@@ -210,7 +226,7 @@ private:
         writers all;
         for (index_t id : ids) {
             const auto& tokens = model_.open.at(id);
-            fresh += ceil_div(tokens.rows() + n, page_) - ceil_div(tokens.rows(), page_);
+            fresh += std::max<index_t>(0, more_pages(id, n) - reserved(id));
             for (const auto& head : tokens.heads)
                 all.add(id, {std::ssize(head), std::ssize(head) + n}, pages_of(id), page_);
         }
@@ -232,9 +248,18 @@ private:
         const index_t need = copies_for(all), free = cache_.free_pages();
         if (need > free) return refused("keep", need, free, [&] { cache_.keep(id, g, kept); });
         cache_.keep(id, g, kept);
+        reserved_.erase(id);
         token_list left;
         for (index_t j : kept) left.push_back(held(id, g)[static_cast<std::size_t>(j)]);
         model_.open[id].heads[static_cast<std::size_t>(g)] = left;
+    }
+    void reserve(index_t id, index_t n) {
+        const index_t need = pages_for({id}, n), free = cache_.free_pages();
+        if (model_.open[id].rows() + n > page_ * pages_) return;
+        const auto call = [&] { cache_.reserve(id, model_.size(id) + n); };
+        if (need > free) return refused("reserve", need, free, call);
+        call();
+        reserved_[id] = std::max(reserved(id), more_pages(id, n));
     }
     template <class Call>
     void refused(const std::string& what, index_t need, index_t free, const Call& call) {
@@ -257,6 +282,7 @@ private:
             const auto call = [&] { all ? cache_.append(k.x, v.x) : cache_.append(ids[0], k.x, v.x); };
             if (need > free) return refused("append", need, free, call);
             call();
+            for (index_t id : ids) reserved_[id] = std::max<index_t>(0, reserved(id) - more_pages(id, n));
             for (index_t b = 0; b < count; ++b) model_.template append<S>(ids[static_cast<std::size_t>(b)], b, k, v);
         });
         ASSERT_EQ(cache_.free_pages(), need > free ? free : free - need);
@@ -265,6 +291,7 @@ private:
     index_t page_, pages_;
     paged_cache<S> cache_;
     model model_;
+    std::map<index_t, index_t> reserved_;  // pages without rows, by id
     dice dice_;
     int refusals_ = 0;
 };
