@@ -88,15 +88,15 @@ prepared sparf_of(const decode_step& s) {
     });
 }
 
-/// Heads whose first 16 and last 256 keys hold nine tenths of the weight, by the moments of some of the others, see them
-/// alone [92]; `local`: how many of all do.
+/// Heads whose first 16 and last 256 keys hold half of the weight, by the moments of some of the others, see them alone
+/// [92]; `local`: how many of all do.
 template <class S>
 prepared qada_of(const decode_step& s) {
     struct read {
         index_t bytes;
     };
     const auto x = prompt_of(s.M);
-    const locality rule(16, 256, 0.9);
+    const locality rule(16, 256, 0.5);
     const range bulk = rule.bulk(s.M - 1);
     const auto cache = std::make_shared<contiguous_cache<S>>(cache_shape{1, G, D, D}, s.M);
     cache->append(x->k, x->v);

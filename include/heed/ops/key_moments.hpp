@@ -9,6 +9,7 @@
 
 #include "../core/half.hpp"
 #include "../core/view.hpp"
+#include "../simd/pack.hpp"
 
 namespace heed::inline HEED_ABI {
 
@@ -52,12 +53,12 @@ public:
     template <class Query>
     double log_mass(index_t b, index_t g, const Query& q, double scale, index_t n) const {
         const index_t D = shape_[2], head = b * shape_[1] + g;
+        std::vector<double> turned(size(D));  // Sigma q, times the number of keys
+        for (index_t c = 0; c < D; ++c)
+            add_times(turned.data(), static_cast<double>(q(c)), scatter_.data() + (head * D + c) * D, D);
         double linear = 0, square = 0;
         for (index_t c = 0; c < D; ++c) {
-            const double* row = scatter_.data() + (head * D + c) * D;
-            double sum = 0;
-            for (index_t d = 0; d < D; ++d) sum += row[d] * static_cast<double>(q(d));
-            square += static_cast<double>(q(c)) * sum;
+            square += static_cast<double>(q(c)) * turned[size(c)];
             linear += static_cast<double>(q(c)) * mean(b, g, c);
         }
         square /= static_cast<double>(std::max<index_t>(count(b, g), 1));
@@ -77,10 +78,17 @@ private:
             mean += off[size(d)] / n;
         }
         for (index_t c = 0; c < D; ++c) {
-            double* row = scatter_.data() + (head * D + c) * D;
             const double by = off[size(c)] * (n - 1) / n;
-            for (index_t d = 0; d < D; ++d) row[d] += by * off[size(d)];
+            add_times(scatter_.data() + (head * D + c) * D, by, off.data(), D);
         }
+    }
+    /// y += by x, n numbers.
+    static void add_times(double* y, double by, const double* x, index_t n) {
+        using P = pack<double>;
+        constexpr auto L = static_cast<index_t>(P::size);
+        index_t i = 0;
+        for (; i + L <= n; i += L) store(y + i, fma(P(by), load<P>(x + i), load<P>(y + i)));
+        for (; i < n; ++i) y[i] = std::fma(by, x[i], y[i]);
     }
 
     extents<3> shape_;
