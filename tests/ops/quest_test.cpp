@@ -273,6 +273,23 @@ TEST(quest, where_rows_lie_and_who_runs_it_change_no_bit) {
 }
 
 // Keys that have moved behind an index are keys it does not know.
+/// Keys that go after a drop of others that had gone before are noticed all the same.
+TEST(quest, an_index_counts_what_was_let_go_of_whatever_is_dropped) {
+    step<float> x(1, 120);
+    std::vector<index_t> kept;
+    for (index_t j = 0; j < 120; ++j)
+        if (j < 110 || j >= 115) kept.push_back(j);
+    for (index_t t = 0; t < B * G; ++t) x.cache.keep(t / G, t % G, kept);
+    page_bounds<float> index(8);
+    index.follow(x.cache);
+    x.cache.truncate(20), index.truncate(15);
+    kept.resize(97);
+    x.cache.keep(0, 1, kept);
+    x.cache.append(x.k, x.v);
+    refuses<argument_error>([&] { index.follow(x.cache); },
+                            "index: head (0, 1) has let go of 8 keys, of 5 when the index read it");
+}
+
 TEST(quest, an_index_refuses_heads_that_have_let_go_of_keys) {
     step<float> x(1, 120);
     page_bounds<float> index(8);
@@ -294,6 +311,11 @@ TEST(quest, an_index_refuses_heads_that_have_let_go_of_keys) {
     index.follow(x.cache);  // tokens that are dropped are not let go of
     const std::vector<index_t> parents{1, 0};
     x.cache.reorder(parents), index.reorder(parents);
+    index.follow(x.cache);
+
+    x.cache.skip(5);  // nor are positions that are left out
+    index.follow(x.cache);
+    x.cache.append(x.k, x.v);
     index.follow(x.cache);
 
     stream_cache<float> stream({B, G, D, E}, {4, 116});

@@ -112,6 +112,8 @@ public:
     index_t batch() const { return shape_.B; }
     index_t heads() const { return shape_.G; }
     index_t keys(index_t b, index_t g) const { return heads_[at(b * shape_.G + g)].count(); }
+    /// Keys that a head has let go of so far.
+    index_t let_go(index_t b, index_t g) const { return heads_[at(b * shape_.G + g)].let_go(); }
     index_t key_width() const { return shape_.D; }
     index_t value_width() const { return shape_.E; }
     index_t end(index_t b) const { return ends_[at(b)]; }

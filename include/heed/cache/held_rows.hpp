@@ -14,6 +14,8 @@ namespace heed::inline HEED_ABI::detail {
 class held_rows {
 public:
     index_t count() const { return count_; }
+    /// Rows that keep() has let go of so far.
+    index_t let_go() const { return let_go_; }
     /// Position of each row; nullptr where row j stands at j.
     const index_t* positions(index_t end) const { return count_ == end ? nullptr : positions_.data(); }
     index_t bytes() const { return static_cast<index_t>(positions_.capacity() * sizeof(index_t)); }
@@ -47,6 +49,7 @@ public:
             positions_.assign(kept.begin(), kept.end());
         else
             for (std::size_t i = 0; i < kept.size(); ++i) positions_[i] = positions_[at(kept[i])];
+        let_go_ += count_ - static_cast<index_t>(kept.size());
         count_ = static_cast<index_t>(kept.size());
         for (index_t i = 0; i < count_;) {
             const index_t from = kept[at(i)];
@@ -70,6 +73,7 @@ private:
 
     index_t count_ = 0;               // rows held; all tokens of the sequence, or
     std::vector<index_t> positions_;  // fewer, which are the first `count_` of these
+    index_t let_go_ = 0;
 };
 
 }  // namespace heed::inline HEED_ABI::detail

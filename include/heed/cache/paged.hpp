@@ -141,6 +141,8 @@ public:
     index_t batch() const { return static_cast<index_t>(tables_.ids().size()); }
     index_t heads() const { return shape_.G; }
     index_t keys(index_t b, index_t g) const { return tables_.head(id_of(b), g).count(); }
+    /// Keys that a head has let go of so far.
+    index_t let_go(index_t b, index_t g) const { return tables_.head(id_of(b), g).let_go(); }
     index_t key_width() const { return shape_.D; }
     index_t value_width() const { return shape_.E; }
     index_t end(index_t b) const { return size(id_of(b)); }
@@ -225,6 +227,7 @@ public:
     index_t batch() const { return static_cast<index_t>(ids_.size()); }
     index_t heads() const { return cache_->heads(); }
     index_t keys(index_t b, index_t g) const { return cache_->tables_.head(id_of(b), g).count(); }
+    index_t let_go(index_t b, index_t g) const { return cache_->tables_.head(id_of(b), g).let_go(); }
     index_t key_width() const { return cache_->key_width(); }
     index_t value_width() const { return cache_->value_width(); }
     index_t end(index_t b) const { return cache_->size(id_of(b)); }

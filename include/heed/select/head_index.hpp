@@ -108,10 +108,12 @@ private:
     static std::size_t at(index_t i) { return static_cast<std::size_t>(i); }
     index_t count() const { return static_cast<index_t>(heads_.size()); }
 
-    /// How many keys of its tokens a head does not hold any more.
+    /// How many keys a head has let go of.
     template <class Source>
     static index_t gone_of(const Source& source, index_t b, index_t g) {
-        if constexpr (requires { source.forgotten(); })
+        if constexpr (requires { source.let_go(b, g); })
+            return source.let_go(b, g);
+        else if constexpr (requires { source.forgotten(); })
             return source.forgotten();
         else if constexpr (requires { source.end(b); })
             return source.end(b) - source.keys(b, g);
