@@ -202,9 +202,10 @@ private:
 
     source_run<key_rows, value_rows> run_of(index_t id, index_t g, index_t j) const {
         constexpr index_t enough = 256;  // keys; no kernel takes more at once
-        const auto& pages = tables_.of(id).pages;
-        const index_t page = tables_.page(), first = j / page, row = tables_.row(id, j);
-        const index_t keys = tables_.head(id, g).count(), most = std::min(keys, j + enough);
+        const auto& [end, heads, pages] = tables_.of(id);
+        const index_t page = tables_.page(), first = j / page;
+        const index_t row = pages[static_cast<std::size_t>(first)] * page + j % page;
+        const index_t keys = heads[static_cast<std::size_t>(g)].count(), most = std::min(keys, j + enough);
         index_t last = (first + 1) * page;
         for (auto at = pages.begin() + first; last < most && at[1] == at[0] + 1; ++at) last += page;
         return {{j, std::min(keys, last)}, memory_.keys(g, row), memory_.values(g, row)};
