@@ -31,7 +31,8 @@ std::vector<double> mixed(const prompt& x, const key_lists& keys, const std::vec
     for (index_t h = 0; h < H; ++h) {
         const index_t g = h / group, M = x.k.shape[2];
         const auto rows = [&](const view<float>& y) { return view<float, 2>{&y(0, g, 0, 0), {M, D}, {D, 1}}; };
-        const auto row = ref::sparq_mix<double>(view<float, 1>{&x.q(0, h, 0, 0), {D}, {1}}, rows(x.k), rows(x.v), keys(0, h * keys.heads() / H),
+        const auto row = ref::sparq_mix<double>(view<float, 1>{&x.q(0, h, 0, 0), {D}, {1}}, rows(x.k), rows(x.v),
+                                                keys(0, h * keys.heads() / H),
                                                 shares[static_cast<std::size_t>(h)], factor);
         out.insert(out.end(), row.begin(), row.end());
     }

@@ -107,7 +107,7 @@ public:
         skip_in({b, b + 1}, n);
     }
 
-    /// Drops the last n positions of every sequence, or of sequence b, with the tokens that stand there, as if those had
+    /// Drops the last n positions of every sequence, or of sequence b, with the tokens that stand there, as if they had
     /// never been appended. Per channel, up to a block of tokens can be dropped anywhere, more only to ends of blocks.
     void truncate(index_t n) { truncate_in({0, shape_.B}, n); }
     void truncate(index_t b, index_t n) {

@@ -4,7 +4,7 @@
 //   o = attention(q, k, v), causal, over [sinks | retrieved spans | local window]; then the index learns the new tokens
 //
 //   cache.append(k, v), ltri_attention(q, cache, index, o, ltri(1024, 4, 256));      // a token, or a block of a prompt
-// Every head attends to its own spans; where heads or layers are to agree on some, key_votes (select/) counts the choices.
+// Every head attends to its own spans; where heads or layers are to agree on some, key_votes (select/) counts choices.
 // With retrieved spans of 0 keys it is a stream of sinks and window; with room for all it is causal attention. Numbers
 // read per head of keys: D of every key that tells a span, (D + E) of each chosen key.
 #pragma once
