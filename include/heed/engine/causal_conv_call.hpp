@@ -128,11 +128,7 @@ private:
         return channels_of(slice(order.of(v, at.sequence), 0, tokens), at.block);
     }
     /// The last K - 1 inputs, (K - 1, channels).
-    view<State, 2> carried(const place& at) const {
-        return {state.data + at.sequence * state.strides[0] + at.block.first * state.strides[1],
-                {K() - 1, at.block.channels},
-                {state.strides[2], state.strides[1]}};
-    }
+    view<State, 2> carried(const place& at) const { return carried_rows(state, at, K() - 1); }
     void begin(const place& at, const memory& m) const {
         if (state.data)
             fill_rows<A>(view<const State, 2>(carried(at)), m.history, at.block.width);

@@ -106,11 +106,7 @@ struct scan_call {
 
 private:
     /// The carried state of a place, (states, channels).
-    view<State, 2> carried(const place& at) const {
-        return {state.data + at.sequence * state.strides[0] + at.block.first * state.strides[1],
-                {M::states, at.block.channels},
-                {state.strides[2], state.strides[1]}};
-    }
+    view<State, 2> carried(const place& at) const { return carried_rows(state, at, M::states); }
     void begin(const place& at, const memory& m) const {
         if (state.data) return fill_rows<A>(view<const State, 2>(carried(at)), m.state, at.block.width);
         each_pack(at, [&](index_t c) {

@@ -77,6 +77,14 @@ index_t segment_tokens(const char* op, const P&... policies) {
     return 0;
 }
 
+/// What the channels of a place carry, (rows, channels), of a state (sequences, C, rows).
+template <class State, class Place>
+view<State, 2> carried_rows(const view<State, 3>& state, const Place& at, index_t rows) {
+    return {state.data + at.sequence * state.strides[0] + at.block.first * state.strides[1],
+            {rows, at.block.channels},
+            {state.strides[2], state.strides[1]}};
+}
+
 /// A call made of segments in blocks of channels has cut(pool), the blocks; `segment`, tokens; cuts(blocks), the
 /// segments; joint_rows(), how many numbers of T a channel hands from one segment to the next; space(carver, width), what
 /// a worker works in, and its size; place_of(at, blocks, joint), a segment as multiply, join and write take it.

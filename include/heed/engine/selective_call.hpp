@@ -201,11 +201,7 @@ struct selective_call {
 
 private:
     /// The carried state of a place, (S, channels).
-    view<State, 2> carried(const place& at) const {
-        return {state.data + at.sequence * state.strides[0] + at.block.first * state.strides[1],
-                {S(), at.block.channels},
-                {state.strides[2], state.strides[1]}};
-    }
+    view<State, 2> carried(const place& at) const { return carried_rows(state, at, S()); }
     void begin(const place& at, const memory& m) const {
         if (state.data)
             fill_rows<A>(view<const State, 2>(carried(at)), m.states, at.block.width);
