@@ -21,12 +21,14 @@ struct row_block {
     index_t width(index_t lanes) const { return packs * lanes; }
 };
 
+/// Keys that one tiled product meets.
+inline constexpr index_t tiled_keys = 32;
+
 /// Where a key tile's K and V stand: K rows of scalars, V rows (or interleaved pair rows) of scalars, or columns of them where
 /// products are tiled.
 template <class Op>
 struct key_tile {
     using scalar = typename Op::scalar;
-    static constexpr index_t chunk = 32;  // keys of a tiled product
     range keys;
     const scalar* k = nullptr;
     index_t k_stride = 0;  // in scalars

@@ -206,9 +206,11 @@ HEED_NOINLINE void attend_tile(row_block<T, typename Op::scalar>& block, const k
             for (int c = 0; c < waits->packs; ++c) weigh_pack(c);
     };
     [[maybe_unused]] typename Op::registers registers;
+    [[maybe_unused]] std::uint64_t chunks = 0;  // that some row sees, where products are tiled
     if constexpr (Op::tiled) {
+        chunks = visible_chunks(plan);
         if (Op::granted())
-            multiply_queries(registers, block, tile, visible_chunks(plan), ceil_div(D, Op::step), products);
+            multiply_queries(registers, block, tile, chunks, ceil_div(D, Op::step), products);
         else
             products = nullptr;
     }
@@ -245,7 +247,7 @@ HEED_NOINLINE void attend_tile(row_block<T, typename Op::scalar>& block, const k
     }
     for (int r = 0; r < K; ++r) weigh_waiting(r, std::integral_constant<int, tile_packs>{});
     if constexpr (Op::tiled)
-        if (products) return add_values_tiled(registers, block, tile, plan, E, p, guarded);
+        if (products) return add_values_tiled(registers, block, tile, plan, chunks, E, p, guarded);
     if (guarded) return add_values_guarded<A, T, Op>(block, tile, plan, E, p);
     for (const key_run *first = runs, *end = runs + run_count; first != end;) {
         const key_run* last = first + 1;

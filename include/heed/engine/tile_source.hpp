@@ -52,7 +52,7 @@ public:
     void load(const tile_plan<A, T>& plan, bool values = true) {
         if (k_native_ && (v_native_ || !values)) return;
         for (int x = 0; x < plan.count; ++x) {
-            constexpr int together = Op::tiled ? static_cast<int>(key_tile<Op>::chunk / shape::keys) : 1;  // met in one product
+            constexpr int together = Op::tiled ? static_cast<int>(tiled_keys / shape::keys) : 1;  // met in one product
             for (int block = plan.at[x].block / together * together, end = block + together; block < end; ++block) {
                 if (loaded_ >> block & 1) continue;
                 loaded_ |= std::uint64_t(1) << block;

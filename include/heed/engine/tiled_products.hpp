@@ -11,7 +11,7 @@ namespace heed::inline HEED_ABI::detail {
 template <class A, class T>
 std::uint64_t visible_chunks(const tile_plan<A, T>& plan) {
     std::uint64_t among = 0;
-    for (int x = 0; x < plan.count; ++x) among |= std::uint64_t(1) << plan.at[x].block * tiling<A, T>::keys / 32;
+    for (int x = 0; x < plan.count; ++x) among |= std::uint64_t(1) << plan.at[x].block * tiling<A, T>::keys / tiled_keys;
     return among;
 }
 
@@ -22,7 +22,7 @@ HEED_NOINLINE void multiply_queries(amx_tiles& registers, const row_block<T, Pan
     const index_t width = block.packs * 16, keys = round_up(tile.keys.size(), 8);
     with_packs(block.packs, [&](auto packs) HEED_INLINE_LAMBDA {
         for (index_t j = 0; j < keys; j += 16)
-            if (among >> j / key_tile<Op>::chunk & 1)
+            if (among >> j / tiled_keys & 1)
                 registers.multiply<packs, true>(tile.k + j * tile.k_stride, tile.k_stride, std::min<index_t>(16, keys - j),
                                                 block.q, width, depth, products + j * width, width);
     });
@@ -56,12 +56,12 @@ HEED_NOINLINE void add_values_not_finite(row_block<T, typename Op::scalar>& bloc
 /// O += V^T P over the chunks that some row sees; what is hidden in them weighs 0. `guarded`: some values are not finite.
 template <class A, class T, class Op>
 HEED_NOINLINE void add_values_tiled(amx_tiles& registers, row_block<T, typename Op::scalar>& block, const key_tile<Op>& tile,
-                                    const tile_plan<A, T>& plan, index_t E, typename Op::scalar* p, bool guarded) {
+                                    const tile_plan<A, T>& plan, std::uint64_t among, index_t E, typename Op::scalar* p,
+                                    bool guarded) {
     using shape = tiling<A, T>;
     using scalar = typename Op::scalar;
-    constexpr index_t L = shape::lanes, steps = shape::keys / Op::step, chunk = key_tile<Op>::chunk / Op::step;
+    constexpr index_t L = shape::lanes, steps = shape::keys / Op::step, chunk = tiled_keys / Op::step;
     const index_t width = block.width(L), depth = ceil_div(tile.keys.size(), Op::step);
-    const std::uint64_t among = visible_chunks(plan);
     const auto clear = [&](index_t row, index_t first, index_t last) {
         for (scalar* at = p + row * width; at != p + (row + steps) * width; at += width)
             std::fill(at + first * L, at + last * L, scalar(0));
