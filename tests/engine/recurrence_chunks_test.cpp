@@ -81,6 +81,14 @@ TEST(recurrence_chunks, keep_the_digits_of_token_by_token) {
     EXPECT_TRUE(recurs(three, delta | by_token, three.householder_update(), three.token_gate(), chunked{16}));
 }
 
+TEST(recurrence_chunks, of_a_state_without_rows_answer_0_beside_any_value) {
+    recurrence_data<float> x({1, 1, 1, 1, 40, 0, 5});
+    x.v(0, 0, 3, 2) = std::numeric_limits<float>::quiet_NaN();
+    EXPECT_TRUE(recurs(x, delta | by_token, x.delta_update(), x.token_gate(), chunked{16}));
+    EXPECT_TRUE(recurs(x, delta | by_token, x.delta_update(), x.token_gate(), parallel{}));
+    EXPECT_TRUE(recurs(x, by_value, x.value_gate(), chunked{16}));
+}
+
 /// Complex states of any number of rows are kept to: nothing is read or written beyond them.
 TEST(recurrence_chunks, of_complex_states_of_any_width_keep_to_them) {
     for (index_t D : {1, 3, 4, 5, 8, 9, 12, 20}) {

@@ -78,6 +78,8 @@ TEST(recurrence_householder, steps) {
             EXPECT_TRUE(recurs(x, delta, x.householder_update()));
             EXPECT_TRUE(recurs(x, delta | by_token, x.householder_update(), x.token_gate()));
             EXPECT_TRUE(recurs(x, delta | by_channel, x.householder_update(), x.channel_gate()));
+            EXPECT_TRUE(recurs(x, delta | by_token | before, x.householder_update(), x.token_gate(), read_before{}))
+                << "every factor of a token comes after its read";
         }
 }
 

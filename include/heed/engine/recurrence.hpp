@@ -123,7 +123,8 @@ template <class Loader, class Form>
 inline constexpr bool in_blocks =
     std::is_same_v<Form, fastest_form> ? blocks_may_pay<Loader> : !std::is_same_v<Form, recurrent>;
 
-/// Which form is computed, and in which chunks.
+/// Which form is computed, and in which chunks. A state without rows has none: its outputs are empty sums, and products
+/// of tokens that are 0 would meet a NaN.
 template <class Loader, class Form>
 form_choice choose_form(const char* op, const Form& form, index_t N, index_t D) {
     if constexpr (!in_blocks<Loader, Form>) {
@@ -131,10 +132,10 @@ form_choice choose_form(const char* op, const Form& form, index_t N, index_t D) 
     } else if constexpr (std::is_same_v<Form, fastest_form>) {
         return {N >= token_block && D >= 96 ? token_block : 0, token_block};
     } else if constexpr (std::is_same_v<Form, parallel>) {
-        return {std::max<index_t>(N, 1)};
+        return {D > 0 ? std::max<index_t>(N, 1) : 0};
     } else {
         form.check(op);
-        return {std::min(form.tokens, std::max<index_t>(N, 1))};
+        return {D > 0 ? std::min(form.tokens, std::max<index_t>(N, 1)) : 0};
     }
 }
 

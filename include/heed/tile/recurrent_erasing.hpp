@@ -88,10 +88,11 @@ private:
         for (index_t i = 0; i < updates; ++i) {
             const index_t t = i / each;
             const bool first = i % each == 0, last = i % each == each - 1;
-            if (first && apart && Read != read_kind::after) rows::template read<V>(x, t, c, s, stride, 0);
+            const bool reading = Read == read_kind::after ? last : first;
+            if (reading && apart && Read != read_kind::after) rows::template read<V>(x, t, c, s, stride, 0);
             const T* const next = met_by(x, Beside || i + 1 == updates ? i : i + 1);
             const auto one = [&](auto kind) HEED_INLINE_LAMBDA {
-                if (last && fused)
+                if (reading && fused)
                     update<V, kind, true, Beside>(x, t, i, c, s, stride, next, r);
                 else
                     update<V, kind, false, Beside>(x, t, i, c, s, stride, next, r);
@@ -100,7 +101,7 @@ private:
                 one(std::integral_constant<decay_kind, Decay>{});
             else if constexpr (Update == update_kind::householder)
                 one(std::integral_constant<decay_kind, decay_kind::none>{});
-            if (last && apart && Read == read_kind::after) rows::template read<V>(x, t, c, s, stride, 0);
+            if (reading && apart && Read == read_kind::after) rows::template read<V>(x, t, c, s, stride, 0);
         }
     }
 
