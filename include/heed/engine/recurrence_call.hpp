@@ -142,7 +142,7 @@ private:
         for (index_t t = 0, block = 0; t < all.count; t += token_block) {
             token_rows<T> x = load.rows(s.tokens, all, t, h, values, direct, blockwise, pass);
             lines_ahead ahead = load.after(all, t, h, values, o, pass);
-            ahead.within(lines_ahead::asked * token_block * to.packs.size());
+            ahead.within(lines_ahead::asks * to.packs.size());
             x.ahead = &ahead;
             token_rows<T> z = x;  // the same over values of 1
             if constexpr (normalised) {

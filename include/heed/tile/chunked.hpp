@@ -85,7 +85,7 @@ private:
     template <int Rows, int V>
     HEED_INLINE void add_rows(const token_rows<T>& x, index_t b, index_t depth, index_t d, index_t column, T* to,
                               index_t stride) const {
-        x.ahead->ask(4);
+        x.ahead->ask();
         const block_keys<T> keys = s_.block(b);
         register_tile<P, Rows, V> acc;
         acc.load_rows(to, stride);
@@ -109,7 +109,7 @@ private:
         const index_t from = single ? 0 : at.first, token = single ? 0 : at.query;
         T* const u = chunk.u + first + c;
         for (index_t i = 0; i < at.count; i += R) {
-            x.ahead->ask(8);
+            x.ahead->ask(2);
             register_tile<P, R, V> acc;
             unroll<R>([&](auto r) HEED_INLINE_LAMBDA { load_value<V>(x, from + i + r, c, acc.at[r]); });
             if constexpr (erases) {
@@ -128,7 +128,7 @@ private:
         constexpr int own = Read == read_kind::before ? 1 : 0;  // the last token a query sees is the one before its own
         for (index_t read = 0; read < x.reads; ++read)
             for (index_t i = 0; i < at.queries; i += R) {
-                x.ahead->ask(8);
+                x.ahead->ask(2);
                 const T* const q = this->queries(x, read, i);
                 const T* const row = chunk.from_q + (read * C + i) * chunk.updates;
                 const index_t step = this->query_step(x), left = at.queries - i;

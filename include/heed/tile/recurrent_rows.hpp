@@ -14,14 +14,12 @@ struct recurrent_rows {
     static constexpr bool paired = Decay == decay_kind::paired;
 
     /// Calls some(first, last) for the rows of the state, a few at a time, with J tokens in V packs of columns; lines
-    /// of what comes next are asked for between: some processors drop what is asked for beyond the two dozen they may
-    /// wait for.
+    /// of what comes next are asked for between.
     template <int V, int J, class Some>
     static HEED_INLINE void pass_over_rows(const token_rows<T>& x, const Some& some) {
-        constexpr index_t few = 16;
-        const index_t share = ceil_div(lines_ahead::asked * J * V, ceil_div(std::max<index_t>(x.D, 1), few));
+        const index_t few = std::max<index_t>(x.D * (token_block / lines_ahead::asks) / (J * V), 1);
         for (index_t d = 0; d < x.D; d += few) {
-            x.ahead->ask(share);
+            x.ahead->ask();
             some(d, std::min(d + few, x.D));
         }
     }

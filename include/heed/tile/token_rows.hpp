@@ -27,61 +27,74 @@ struct strided_rows {
     T* operator[](index_t i) const { return data + i * step; }
 };
 
-/// Rows that come after the present ones, asked for into the second-level cache a line at a time while kernels work: all at
-/// once they would wait for the few lines a core may have under way, and the hardware's prefetcher stops at every page.
+/// Rows that come after the present ones, asked for into the second-level cache while kernels work: all at once they would
+/// wait for the few lines a core may have under way, and the hardware's prefetcher stops at every page.
+///
+/// Kernels ask every few rows of the state, and what is more than a few instructions they wait for. So rows are cut into
+/// stretches of as many pairs of lines, evenly apart, and an ask is the next pair of the next few stretches. Where a
+/// stretch is shorter than others, the lines after it are asked for, which are met soon after.
 class lines_ahead {
 public:
-    /// What kernels ask for with each token and pack: five operands of a square state.
-    static constexpr index_t asked = 5;
+    /// Asks while a block of tokens meets a pack of columns.
+    static constexpr index_t asks = 8;
 
     /// `rows` rows of `bytes`, `step` bytes apart.
     void add(const void* first, index_t step, index_t rows, index_t bytes) {
-        if (rows == 0 || bytes == 0 || count_ == most) return;
-        if (step == bytes) {  // one after the other
-            bytes *= rows;
-            rows = 1;
-        }
+        if (rows == 0 || bytes == 0 || operands_ == most_operands) return;
         const auto address = reinterpret_cast<std::uintptr_t>(first);
-        stretch_[count_++] = {address, step, rows, ceil_div(static_cast<index_t>(address % 64) + bytes, 64), 0};
-        ++left_;
+        const auto lines = [&](index_t n) { return ceil_div(static_cast<index_t>(address % line) + n, line); };
+        if (rows == 1 || step == bytes)  // one after the other
+            operand_[operands_++] = {address, line, 2 * line, 0, 1, ceil_div(lines(rows * bytes), 2)};
+        else if (lines(bytes) == 1)
+            operand_[operands_++] = {address, step, 2 * step, 0, 1, ceil_div(rows, 2)};
+        else
+            operand_[operands_++] = {address, line, step, 2 * line, ceil_div(lines(bytes), 2), rows};
     }
-    /// Every line is to be asked for by the time kernels have asked for n.
-    void within(index_t n) {
-        index_t lines = 0;
-        for (int i = 0; i < count_; ++i) lines += stretch_[i].rows * stretch_[i].lines;
-        pace_ = ceil_div(lines, std::max<index_t>(n, 1));
+    /// Every line is to be asked for by so many asks.
+    void within(index_t calls) {
+        index_t length = std::max<index_t>(calls, 1);
+        for (int i = 0; i < operands_; ++i)
+            if (operand_[i].columns > 1) length = std::min(length, operand_[i].length);
+        for (int i = 0; i < operands_; ++i) {
+            const pairs& x = operand_[i];
+            for (index_t c = 0; c < x.columns; ++c)
+                for (index_t at = 0; at < x.length && count_ < most; at += length)
+                    stretch_[count_++] = {x.first + bytes(c * x.column + at * x.step), bytes(x.line), bytes(x.step)};
+        }
+        turn_ = std::min<index_t>(ceil_div(count_ * length, std::max<index_t>(calls, 1)), count_);
+        while (turn_ > 0 && count_ % turn_ != 0) stretch_[count_++] = {stretch_[0].at, 0, 0};
+        next_ = stretch_;
     }
-    /// Asks for n lines, or for more if that would be too slow: of each operand a few, in turn, as they will be met. (One
-    /// operand after the other, a long sequence of linear attention took an eighth longer.)
-    HEED_INLINE void ask(index_t n) {
-        n *= pace_;
-        while (n > 0 && left_ > 0) {
-            stretch& s = stretch_[present_];
-            if (s.rows > 0) {
-                const index_t to = std::min(s.line + std::min(n, turn), s.lines);
-                n -= to - s.line;
-                for (; s.line < to; ++s.line)
-                    __builtin_prefetch(reinterpret_cast<const void*>(s.row + static_cast<std::uintptr_t>(s.line * 64)), 0, 2);
-                if (s.line == s.lines) {
-                    s.line = 0;
-                    s.row += static_cast<std::uintptr_t>(s.step);
-                    if (--s.rows == 0) --left_;
-                }
+    HEED_INLINE void ask(int times = 1) {
+        for (; times > 0; --times) {
+            stretch* const end = next_ + turn_;
+            for (stretch* s = next_; s != end; ++s) {
+                __builtin_prefetch(reinterpret_cast<const void*>(s->at), 0, 2);
+                __builtin_prefetch(reinterpret_cast<const void*>(s->at + s->line), 0, 2);
+                s->at += s->step;
             }
-            if (++present_ == count_) present_ = 0;
+            next_ = end == stretch_ + count_ ? stretch_ : end;
         }
     }
 
 private:
-    static constexpr int most = 8;
-    static constexpr index_t turn = 4;  // lines
-    struct stretch {
-        std::uintptr_t row;
-        index_t step, rows, lines, line;  // line: the next of the row
+    static constexpr index_t line = 64;
+    static constexpr int most_operands = 8, most = 64;
+    /// Columns of pairs of lines, `step` bytes from a pair to the next of its column.
+    struct pairs {
+        std::uintptr_t first;
+        index_t line, step, column, columns, length;
     };
-    stretch stretch_[most];
-    int count_ = 0, present_ = 0, left_ = 0;  // left_: stretches not asked for to their end
-    index_t pace_ = 1;
+    struct stretch {
+        std::uintptr_t at, line, step;
+    };
+    static std::uintptr_t bytes(index_t n) { return static_cast<std::uintptr_t>(n); }
+
+    pairs operand_[most_operands];
+    stretch stretch_[2 * most];
+    stretch* next_ = nullptr;
+    int operands_ = 0;
+    index_t count_ = 0, turn_ = 0;  // stretches in all; of an ask
 };
 
 template <class T>
