@@ -166,7 +166,7 @@ private:
     void meet_keys() {
         if constexpr (K::has_factor) rows_.factors(&run::k, s_.k_factor);
         if constexpr (V::has_factor) rows_.factors(&run::v, s_.v_factor);
-        rows_.each_tile(&run::k, x_.D, [&](index_t t, const auto& rows, auto ahead) {
+        rows_.each_tile(&run::k, x_.D, [&](index_t t, const auto& rows, const auto* ahead) {
             if constexpr (integer_keys)
                 dots_in_integers<A>(rows.row, ahead, rows.longest, x_.D, s_.integers, x_.q_width(), x_.rows(), logits(t, 0));
             else
@@ -175,7 +175,7 @@ private:
     }
 
     void meet_values(const key_stretch& now, row_partials<T>& out) {
-        rows_.each_tile(&run::v, x_.E, [&](index_t t, const auto& rows, auto ahead) {
+        rows_.each_tile(&run::v, x_.E, [&](index_t t, const auto& rows, const auto* ahead) {
             if (!V::has_factor && hides_ && hidden_in(now, t) && !finite(rows)) return add_guarded(now, t, rows, out);
             if constexpr (integer_values)
                 accumulate_in_integers<A>(rows.row, ahead, rows.present, x_.E, logits(t, 0), x_.rows(), out.o, x_.o_width());

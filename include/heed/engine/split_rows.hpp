@@ -74,7 +74,7 @@ public:
     }
 
     /// Calls body(t, tile, ahead) for every tile that is met, in order; `of`: &run::k or &run::v, rows of so many elements;
-    /// `ahead`: the rows of the tile to come where they are to be asked for, else nullptr.
+    /// `ahead`: the rows of the tile to come where they are to be asked for, else null.
     template <class Rows, class Body>
     void each_tile(Rows run::*of, index_t width, const Body& body) const {
         using Row = lone<Rows>;
@@ -87,12 +87,7 @@ public:
             const bool more = t + 1 < tiles;
             if (more) collect(of, t + 1, width, coming);
             if (!now.present) continue;
-            if constexpr (asked_for<Row>)
-                if (more && coming.present) {
-                    body(t, now, static_cast<const Row*>(coming.row));
-                    continue;
-                }
-            body(t, now, nullptr);
+            body(t, now, asked_for<Row> && more && coming.present ? coming.row : static_cast<const Row*>(nullptr));
         }
     }
 

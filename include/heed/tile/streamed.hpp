@@ -24,49 +24,29 @@ inline constexpr index_t streamed_run = 16, streamed_tile = 4 * streamed_run;
 
 namespace detail {
 
-/// Asks for the cache lines of a tile to come (null: none), a share of them at each step of a product that takes Elements
-/// elements. Rows are asked for in the order in which they will be met, so that what the processor foresees by itself
+/// Asks for a tile to come as the present one is met, row by row and line by line: so what the processor foresees by itself
 /// and what it is asked for run alike (measured, one core: run after run 7 GB/s where that order gives 11). Into the
-/// second-level cache: with the first level's few outstanding lines memory's latency would bind.
-template <class Rows, index_t Elements>
+/// second-level cache: with the first level's few outstanding lines memory's latency would bind. A distance is all it
+/// keeps, since books would take registers of the products, and time (measured, in cache: 3.1 cycles a line for 4.0).
+template <class Rows>
 class asking {
 public:
-    HEED_INLINE asking(const Rows* rows, index_t width)
-        : rows_(rows), next_(rows ? 0 : streamed_tile), lines_(ceil_div(width * Rows::bits, 512)) {}
+    /// ahead: null if nothing is to be asked for.
+    asking(const Rows* present, const Rows* ahead) : distance_(ahead ? ahead - present : 0) {}
 
-    HEED_INLINE void step() {
-        constexpr int lines = std::max<int>(1, static_cast<int>(Elements * Rows::bits / 512));
-        if (next_ == streamed_tile) return;
-        const Rows& row = rows_[next_ % 4 * streamed_run + next_ / 4];
-        const auto at = reinterpret_cast<std::uintptr_t>(row.address(0)) + static_cast<std::uintptr_t>(line_ * 64);
-        unroll<lines>([&](auto i) HEED_INLINE_LAMBDA {
+    /// Elements d and up, n of them, of the row that will stand where `row` does.
+    template <index_t n>
+    HEED_INLINE void ask(const Rows* row, index_t d) const {
+        if (distance_ == 0 || (n * Rows::bits < 512 && d * Rows::bits % 512 != 0)) return;
+        const auto at = reinterpret_cast<std::uintptr_t>(row[distance_].address(0)) + static_cast<std::uintptr_t>(d * Rows::bits / 8);
+        unroll<std::max<int>(1, n * Rows::bits / 512)>([&](auto i) HEED_INLINE_LAMBDA {
             __builtin_prefetch(reinterpret_cast<const void*>(at + static_cast<std::uintptr_t>(i * 64)), 0, 1);
         });
-        line_ += lines;
-        if (line_ >= lines_) {
-            ++next_;
-            line_ = 0;
-        }
     }
 
 private:
-    const Rows* rows_;
-    index_t next_;
-    index_t line_ = 0, lines_;
+    std::ptrdiff_t distance_;  // in rows
 };
-
-struct nothing_asked {
-    HEED_INLINE void step() {}
-};
-
-template <index_t Elements, class Rows>
-asking<Rows, Elements> ask(const Rows* rows, index_t width) {
-    return {rows, width};
-}
-template <index_t Elements>
-nothing_asked ask(std::nullptr_t, index_t) {
-    return {};
-}
 
 /// Products of numbers in T, a pack at a time.
 template <class T, class A>
@@ -92,27 +72,34 @@ struct number_products {
 };
 
 /// step(d, load) for every operand of a row of `width` elements; load(row): its elements from d on, zero beyond the end.
-template <class Op, class Rows, class Step>
-HEED_INLINE void each_operand(index_t width, const Step& step) {
+/// What is to come is asked for row by row.
+template <class Op, class Rows, int K, class Step>
+HEED_INLINE void each_operand(const Rows* const (&row)[K], const asking<Rows>& ahead, index_t width, const Step& step) {
     constexpr index_t L = Op::step;
+    const auto ask = [&](auto n, index_t d) HEED_INLINE_LAMBDA {
+        unroll<K>([&](auto k) HEED_INLINE_LAMBDA { ahead.template ask<n>(row[k], d); });
+    };
     const auto whole = [&](index_t d) HEED_INLINE_LAMBDA {
         step(d, [d](const Rows& row) HEED_INLINE_LAMBDA { return Op::load(row, d); });
     };
     index_t d = 0;
-    for (; d + 2 * L <= width; d += 2 * L) whole(d), whole(d + L);
+    for (; d + 2 * L <= width; d += 2 * L) {
+        ask(std::integral_constant<index_t, 2 * L>{}, d);
+        whole(d), whole(d + L);
+    }
+    if (d < width) ask(std::integral_constant<index_t, L>{}, d);
     if (d + L <= width) whole(d), d += L;
     if (d < width) step(d, [d, width](const Rows& row) { return Op::load(row, d, width - d); });
 }
 
 /// R rows of q against K keys, R * K the lanes of a pack: lane r * K + k of the result is their product.
-template <class Op, int R, int K, class Rows, class Asking>
-HEED_INLINE typename Op::pack dot_tile(const Rows* const (&key)[K], Asking& ahead, index_t D,
+template <class Op, int R, int K, class Rows>
+HEED_INLINE typename Op::pack dot_tile(const Rows* const (&key)[K], const asking<Rows>& ahead, index_t D,
                                        const typename Op::element* q, index_t q_stride) {
     typename Op::sum sums[R * K];
     unroll<R * K>([&](auto i) HEED_INLINE_LAMBDA { sums[i] = Op::zero(); });
-    each_operand<Op, Rows>(D, [&](index_t d, const auto& load) HEED_INLINE_LAMBDA {
+    each_operand<Op>(key, ahead, D, [&](index_t d, const auto& load) HEED_INLINE_LAMBDA {
         typename Op::operand x[K];
-        ahead.step();
         unroll<K>([&](auto k) HEED_INLINE_LAMBDA { x[k] = load(*key[k]); });
         unroll<R>([&](auto r) HEED_INLINE_LAMBDA {
             const auto y = Op::load_aligned(q + r * q_stride + d);
@@ -137,8 +124,8 @@ constexpr index_t key_of_step(index_t k, int c) {
 }
 
 /// R rows against the keys of step k.
-template <class Op, int R, class Rows, class Asking>
-HEED_INLINE typename Op::pack dot_block(const Rows* keys, Asking& ahead, index_t k, index_t D,
+template <class Op, int R, class Rows>
+HEED_INLINE typename Op::pack dot_block(const Rows* keys, const asking<Rows>& ahead, index_t k, index_t D,
                                         const typename Op::element* q, index_t q_stride) {
     constexpr int K = keys_beside<typename Op::pack, R>;
     const Rows* at[K];
@@ -147,8 +134,8 @@ HEED_INLINE typename Op::pack dot_block(const Rows* keys, Asking& ahead, index_t
 }
 
 /// R rows of q against the first `longest` keys of every run of a tile.
-template <class Op, int R, class Rows, class T, class Asking>
-HEED_INLINE void dot_rows(const Rows* keys, Asking& ahead, index_t longest, index_t D, const typename Op::element* q,
+template <class Op, int R, class Rows, class T>
+HEED_INLINE void dot_rows(const Rows* keys, const asking<Rows>& ahead, index_t longest, index_t D, const typename Op::element* q,
                           index_t q_stride, T* s) {
     using P = typename Op::pack;
     constexpr int K = keys_beside<P, R>, L = static_cast<int>(P::size);
@@ -176,14 +163,14 @@ HEED_INLINE void dot_rows(const Rows* keys, Asking& ahead, index_t longest, inde
 /// s (rows, streamed_tile): the products of `rows` rows of q, zero-padded to whole operands, with the first `longest` keys
 /// of every run of a tile. All streamed_tile keys must be readable; the other products are left undefined. `ahead`: the
 /// tile that comes next if nothing foresees it, or nullptr.
-template <class Op, class Ahead, class Rows, class T>
-HEED_NOINLINE void dots_by(const Rows* keys, Ahead ahead, index_t longest, index_t D, const typename Op::element* q,
+template <class Op, class Rows, class T>
+HEED_NOINLINE void dots_by(const Rows* keys, const Rows* ahead, index_t longest, index_t D, const typename Op::element* q,
                            index_t q_stride, index_t rows, T* s) {
     using P = typename Op::pack;
     constexpr int L = static_cast<int>(P::size);
     constexpr int R = L >= 16 ? 4 : L >= 4 ? 2 : 1;
     const index_t together = rows / R * R;
-    auto asks = detail::ask<Op::step * detail::keys_beside<P, R>>(ahead, D);
+    detail::asking<Rows> asks(keys, ahead);
     for (index_t r = 0; r < rows;) {
         const auto* const from = q + r * q_stride;
         T* const to = s + r * streamed_tile;
@@ -194,22 +181,22 @@ HEED_NOINLINE void dots_by(const Rows* keys, Ahead ahead, index_t longest, index
             detail::dot_rows<Op, 1>(keys, asks, longest, D, from, q_stride, to);
             ++r;
         }
+        asks = {keys, nullptr};  // once is enough
     }
 }
-template <class A, class Ahead, class Rows, class T>
-void dots(const Rows* keys, Ahead ahead, index_t longest, index_t D, const T* q, index_t q_stride, index_t rows, T* s) {
+template <class A, class Rows, class T>
+void dots(const Rows* keys, const Rows* ahead, index_t longest, index_t D, const T* q, index_t q_stride, index_t rows, T* s) {
     dots_by<detail::number_products<T, A>>(keys, ahead, longest, D, q, q_stride, rows, s);
 }
 
 namespace detail {
 
 /// o (R rows) += p (R, K) times K values. The K * R weights stay in registers, o goes through the first-level cache.
-template <class P, int R, int K, class Rows, class T, class Asking>
-HEED_INLINE void accumulate_values(const Rows* const (&value)[K], Asking& ahead, index_t E, const P (&weight)[R * K], T* o,
+template <class P, int R, int K, class Rows, class T>
+HEED_INLINE void accumulate_values(const Rows* const (&value)[K], const asking<Rows>& ahead, index_t E, const P (&weight)[R * K], T* o,
                                    index_t o_stride) {
-    each_operand<number_products<T, typename P::arch_type>, Rows>(E, [&](index_t e, const auto& load) HEED_INLINE_LAMBDA {
+    each_operand<number_products<T, typename P::arch_type>>(value, ahead, E, [&](index_t e, const auto& load) HEED_INLINE_LAMBDA {
         P x[K];
-        ahead.step();
         unroll<K>([&](auto k) HEED_INLINE_LAMBDA { x[k] = load(*value[k]); });
         unroll<R>([&](auto r) HEED_INLINE_LAMBDA {
             T* const at = o + r * o_stride + e;
@@ -239,8 +226,8 @@ private:
 inline constexpr met_values all_met(~std::uint64_t(0));
 
 /// accumulate_values for the K values from the i-th that is met on.
-template <class P, int R, int K, class Rows, class T, class Asking>
-HEED_INLINE void accumulate_block(const Rows* values, Asking& ahead, const met_values& met, index_t i, index_t E,
+template <class P, int R, int K, class Rows, class T>
+HEED_INLINE void accumulate_block(const Rows* values, const asking<Rows>& ahead, const met_values& met, index_t i, index_t E,
                                   const T* p, T* o, index_t o_stride) {
     const Rows* at[K];
     P weight[R * K];
@@ -256,8 +243,8 @@ HEED_INLINE void accumulate_block(const Rows* values, Asking& ahead, const met_v
 template <class P>
 inline constexpr int values_at_once = vector_registers<typename P::arch_type> / 8;
 
-template <class P, int R, class Rows, class T, class Asking>
-HEED_INLINE void accumulate_rows(const Rows* values, Asking& ahead, const met_values& met, index_t E,
+template <class P, int R, class Rows, class T>
+HEED_INLINE void accumulate_rows(const Rows* values, const asking<Rows>& ahead, const met_values& met, index_t E,
                                  const T* p, T* o, index_t o_stride) {
     constexpr int K = values_at_once<P>;
     index_t i = 0;
@@ -269,14 +256,15 @@ HEED_INLINE void accumulate_rows(const Rows* values, Asking& ahead, const met_va
 
 /// o (rows, o_stride), zero-padded to whole packs, += p (rows, streamed_tile) times the values of a tile whose bit of
 /// `present` is set, of width E. `ahead`: the tile that comes next if nothing foresees it, or nullptr.
-template <class A, class Ahead, class Rows, class T>
-HEED_NOINLINE void accumulate(const Rows* values, Ahead ahead, std::uint64_t present, index_t E,
+template <class A, class Rows, class T>
+HEED_NOINLINE void accumulate(const Rows* values, const Rows* ahead, std::uint64_t present, index_t E,
                               const T* p, index_t rows, T* o, index_t o_stride) {
     using P = pack<T, A>;
     const detail::met_values met = ~present ? detail::met_values(present) : detail::all_met;
-    auto asks = detail::ask<lanes<T, A> * detail::values_at_once<P>>(ahead, E);
+    detail::asking<Rows> asks(values, ahead);
     const auto add = [&](auto count, index_t r) HEED_INLINE_LAMBDA {
         detail::accumulate_rows<P, count>(values, asks, met, E, p + r * streamed_tile, o + r * o_stride, o_stride);
+        asks = {values, nullptr};
     };
     index_t r = 0;
     for (; r + 4 <= rows; r += 4) add(std::integral_constant<int, 4>{}, r);

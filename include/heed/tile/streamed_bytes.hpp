@@ -170,8 +170,8 @@ void round_queries(const float* q, index_t rows, index_t stride, index_t D, std:
 }
 
 /// The same as dots, but for the scale of each row of q.
-template <class A, class Ahead>
-void dots_in_integers(const byte_row* keys, Ahead ahead, index_t longest, index_t D, const std::int16_t* q, index_t q_stride,
+template <class A>
+void dots_in_integers(const byte_row* keys, const byte_row* ahead, index_t longest, index_t D, const std::int16_t* q, index_t q_stride,
                    index_t rows, float* s) {
     dots_by<detail::byte_products<A>>(keys, ahead, longest, D, q, q_stride, rows, s);
 }
