@@ -34,18 +34,6 @@ struct channel_rows {
     lone_row<S> of(index_t b, index_t channel) const { return {block(b) + channel * channel_block}; }
 };
 
-/// Asks for the K rows that are next, in step with those that are read.
-template <class S, int K, index_t L>
-struct channels_ahead {
-    const S* at[K];
-    HEED_INLINE void step() {
-        unroll<K>([&](auto k) HEED_INLINE_LAMBDA {
-            __builtin_prefetch(at[k], 0, 1);
-            at[k] += L;
-        });
-    }
-};
-
 /// The work on one head, for R rows.
 template <class A, class S, class T>
 class channel_scores {
@@ -132,9 +120,8 @@ private:
     /// Adds K channels to the logits of a block.
     template <int K>
     void add_channels(index_t block, index_t c) const {
-        lone_row<S> row[K];
+        lone_row<S> row[2 * K];
         const lone_row<S>* rows[K];
-        channels_ahead<S, K, L> ahead;
         const index_t width = round_up(keys_.keys_of(block).size(), L);
         // The next channels, or the first ones of the next block; beyond the last block, what does no harm.
         const index_t next = c + 2 * K <= r_ ? c + K : 0;
@@ -142,12 +129,14 @@ private:
         for (int x = 0; x < K; ++x) {
             row[x] = keys_.of(block, channel_[c + x]);
             rows[x] = row + x;
-            ahead.at[x] = keys_.of(its, channel_[next + x]).data;
+            row[K + x] = keys_.of(its, channel_[next + x]);
         }
+        asking<lone_row<S>> ahead(row, row + K);
         const auto add = [&]<int R>(std::integral_constant<int, R>, index_t r) {
             P by[R * K];
             for (int x = 0; x < R * K; ++x) by[x] = P(by_[(r + x / K) * r_ + c + x % K]);
             accumulate_values<P, R, K>(rows, ahead, width, by, weight_ + r * stride_ + block * channel_block, stride_);
+            ahead = {row, nullptr};  // once is enough
         };
         index_t r = 0;
         for (; r + rows_at_once <= R_; r += rows_at_once) add(std::integral_constant<int, rows_at_once>{}, r);

@@ -1,18 +1,19 @@
-// Products of a few rows with many that stream by from memory: lanes run along the width, each streamed row is read once
-// for all of the few.
+// Products of a few rows with many that stream by from memory: lanes run along the width, each streamed row is read
+// once for all of the few.
 //
 //   dots         s(r, k) = sum_d q(r, d) key_k(d)          q (R, D), keys in any row format (stored_rows.hpp)
 //   accumulate   o(r, e) += sum_k p(r, k) value_k(e)
 // Cost: one multiply-add an element and row; bound by memory where R is small. A streamed row is named by its format,
 // counted from that row, so rows may lie anywhere.
 //
-// A tile is four runs of rows, met side by side: row i of each, then row i + 1. Where the runs of one tile after the other
-// go on in memory, the processor sees four streams read in order, and its own prefetchers run ahead of all four. Measured
-// (four rows of q, float, loops alone, one core that reads 29 GB/s): one stream 16 to 20 GB/s, four of them 25; asked for
-// by the program instead 17, out of order 10.
+// A tile is four runs of rows, met side by side: row i of each, then row i + 1. Where the runs of one tile after the
+// other go on in memory, the processor sees four streams read in order, and its own prefetchers run ahead of all four.
+// Measured (four rows of q, float, loops alone, one core that reads 29 GB/s): one stream 16 to 20 GB/s, four of them
+// 25; asked for by the program instead 17, out of order 10.
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "../simd/rows.hpp"
 #include "../simd/stored_rows.hpp"
@@ -24,10 +25,11 @@ inline constexpr index_t streamed_run = 16, streamed_tile = 4 * streamed_run;
 
 namespace detail {
 
-/// Asks for a tile to come as the present one is met, row by row and line by line: so what the processor foresees by itself
-/// and what it is asked for run alike (measured, one core: run after run 7 GB/s where that order gives 11). Into the
-/// second-level cache: with the first level's few outstanding lines memory's latency would bind. A distance is all it
-/// keeps, since books would take registers of the products, and time (measured, in cache: 3.1 cycles a line for 4.0).
+/// Asks for a tile to come as the present one is met, row by row and line by line: so what the processor foresees by
+/// itself and what it is asked for run alike (measured, one core: run after run 7 GB/s where that order gives 11). Into
+/// the second-level cache: with the first level's few outstanding lines memory's latency would bind. A distance is all
+/// it keeps, since books would take registers of the products, and time (measured, in cache: 3.1 cycles a line
+/// for 4.0).
 template <class Rows>
 class asking {
 public:
@@ -38,7 +40,8 @@ public:
     template <index_t n>
     HEED_INLINE void ask(const Rows* row, index_t d) const {
         if (distance_ == 0 || (n * Rows::bits < 512 && d * Rows::bits % 512 != 0)) return;
-        const auto at = reinterpret_cast<std::uintptr_t>(row[distance_].address(0)) + static_cast<std::uintptr_t>(d * Rows::bits / 8);
+        const auto at = reinterpret_cast<std::uintptr_t>(row[distance_].address(0)) +
+                        static_cast<std::uintptr_t>(d * Rows::bits / 8);
         unroll<std::max<int>(1, n * Rows::bits / 512)>([&](auto i) HEED_INLINE_LAMBDA {
             __builtin_prefetch(reinterpret_cast<const void*>(at + static_cast<std::uintptr_t>(i * 64)), 0, 1);
         });
@@ -71,13 +74,13 @@ struct number_products {
     static HEED_INLINE pack numbers(const sum& x) { return x; }
 };
 
-/// step(d, load) for every operand of a row of `width` elements; load(row): its elements from d on, zero beyond the end.
-/// What is to come is asked for row by row.
+/// step(d, load) for every operand of a row of `width` elements; load(row): its elements from d on, zero beyond the
+/// end. What is to come is asked for row by row.
 template <class Op, class Rows, int K, class Step>
-HEED_INLINE void each_operand(const Rows* const (&row)[K], const asking<Rows>& ahead, index_t width, const Step& step) {
+HEED_INLINE void each_operand(const Rows* const (&of)[K], const asking<Rows>& ahead, index_t width, const Step& step) {
     constexpr index_t L = Op::step;
     const auto ask = [&](auto n, index_t d) HEED_INLINE_LAMBDA {
-        unroll<K>([&](auto k) HEED_INLINE_LAMBDA { ahead.template ask<n>(row[k], d); });
+        unroll<K>([&](auto k) HEED_INLINE_LAMBDA { ahead.template ask<n>(of[k], d); });
     };
     const auto whole = [&](index_t d) HEED_INLINE_LAMBDA {
         step(d, [d](const Rows& row) HEED_INLINE_LAMBDA { return Op::load(row, d); });
@@ -135,8 +138,8 @@ HEED_INLINE typename Op::pack dot_block(const Rows* keys, const asking<Rows>& ah
 
 /// R rows of q against the first `longest` keys of every run of a tile.
 template <class Op, int R, class Rows, class T>
-HEED_INLINE void dot_rows(const Rows* keys, const asking<Rows>& ahead, index_t longest, index_t D, const typename Op::element* q,
-                          index_t q_stride, T* s) {
+HEED_INLINE void dot_rows(const Rows* keys, const asking<Rows>& ahead, index_t longest, index_t D,
+                          const typename Op::element* q, index_t q_stride, T* s) {
     using P = typename Op::pack;
     constexpr int K = keys_beside<P, R>, L = static_cast<int>(P::size);
     if constexpr (K == 4 && L >= 8) {
@@ -144,7 +147,9 @@ HEED_INLINE void dot_rows(const Rows* keys, const asking<Rows>& ahead, index_t l
             P x[L];
             for (index_t i = 0; i < L; ++i) x[i] = dot_block<Op, R>(keys, ahead, k + i, D, q, q_stride);
             transpose(x);  // lanes (r, c) of L steps become L steps of (r, c)
-            unroll<R * K>([&](auto i) HEED_INLINE_LAMBDA { store_aligned(s + i / K * streamed_tile + i % K * streamed_run + k, x[i]); });
+            unroll<R * K>([&](auto i) HEED_INLINE_LAMBDA {
+                store_aligned(s + i / K * streamed_tile + i % K * streamed_run + k, x[i]);
+            });
         }
     } else {
         constexpr index_t steps = streamed_tile / K, of_run = K < 4 ? streamed_run : steps;
@@ -160,12 +165,12 @@ HEED_INLINE void dot_rows(const Rows* keys, const asking<Rows>& ahead, index_t l
 
 }  // namespace detail
 
-/// s (rows, streamed_tile): the products of `rows` rows of q, zero-padded to whole operands, with the first `longest` keys
-/// of every run of a tile. All streamed_tile keys must be readable; the other products are left undefined. `ahead`: the
-/// tile that comes next if nothing foresees it, or nullptr.
+/// s (rows, streamed_tile): the products of `rows` rows of q, zero-padded to whole operands, with the first `longest`
+/// keys of every run of a tile. All streamed_tile keys must be readable; the other products are left undefined.
+/// `ahead`: the tile that comes next if nothing foresees it, or nullptr.
 template <class Op, class Rows, class T>
-HEED_NOINLINE void dots_by(const Rows* keys, const Rows* ahead, index_t longest, index_t D, const typename Op::element* q,
-                           index_t q_stride, index_t rows, T* s) {
+HEED_NOINLINE void dots_by(const Rows* keys, std::type_identity_t<const Rows*> ahead, index_t longest, index_t D,
+                           const typename Op::element* q, index_t q_stride, index_t rows, T* s) {
     using P = typename Op::pack;
     constexpr int L = static_cast<int>(P::size);
     constexpr int R = L >= 16 ? 4 : L >= 4 ? 2 : 1;
@@ -185,7 +190,8 @@ HEED_NOINLINE void dots_by(const Rows* keys, const Rows* ahead, index_t longest,
     }
 }
 template <class A, class Rows, class T>
-void dots(const Rows* keys, const Rows* ahead, index_t longest, index_t D, const T* q, index_t q_stride, index_t rows, T* s) {
+void dots(const Rows* keys, std::type_identity_t<const Rows*> ahead, index_t longest, index_t D, const T* q,
+          index_t q_stride, index_t rows, T* s) {
     dots_by<detail::number_products<T, A>>(keys, ahead, longest, D, q, q_stride, rows, s);
 }
 
@@ -193,18 +199,19 @@ namespace detail {
 
 /// o (R rows) += p (R, K) times K values. The K * R weights stay in registers, o goes through the first-level cache.
 template <class P, int R, int K, class Rows, class T>
-HEED_INLINE void accumulate_values(const Rows* const (&value)[K], const asking<Rows>& ahead, index_t E, const P (&weight)[R * K], T* o,
-                                   index_t o_stride) {
-    each_operand<number_products<T, typename P::arch_type>>(value, ahead, E, [&](index_t e, const auto& load) HEED_INLINE_LAMBDA {
-        P x[K];
-        unroll<K>([&](auto k) HEED_INLINE_LAMBDA { x[k] = load(*value[k]); });
-        unroll<R>([&](auto r) HEED_INLINE_LAMBDA {
-            T* const at = o + r * o_stride + e;
-            P sum = load_aligned<P>(at);
-            unroll<K>([&](auto k) HEED_INLINE_LAMBDA { sum = fma(x[k], weight[r * K + k], sum); });
-            store_aligned(at, sum);
+HEED_INLINE void accumulate_values(const Rows* const (&value)[K], const asking<Rows>& ahead, index_t E,
+                                   const P (&weight)[R * K], T* o, index_t o_stride) {
+    each_operand<number_products<T, typename P::arch_type>>(
+        value, ahead, E, [&](index_t e, const auto& load) HEED_INLINE_LAMBDA {
+            P x[K];
+            unroll<K>([&](auto k) HEED_INLINE_LAMBDA { x[k] = load(*value[k]); });
+            unroll<R>([&](auto r) HEED_INLINE_LAMBDA {
+                T* const at = o + r * o_stride + e;
+                P sum = load_aligned<P>(at);
+                unroll<K>([&](auto k) HEED_INLINE_LAMBDA { sum = fma(x[k], weight[r * K + k], sum); });
+                store_aligned(at, sum);
+            });
         });
-    });
 }
 
 /// The values of a tile that are met, in the order in which they are added: row i of each run, then row i + 1.
@@ -214,7 +221,8 @@ public:
     explicit constexpr met_values(std::uint64_t present) {
         for (index_t i = 0; i < streamed_run; ++i)
             for (index_t c = 0; c < 4; ++c)
-                if (present >> (c * streamed_run + i) & 1) at_[count_++] = static_cast<std::uint8_t>(c * streamed_run + i);
+                if (present >> (c * streamed_run + i) & 1)
+                    at_[count_++] = static_cast<std::uint8_t>(c * streamed_run + i);
     }
     constexpr index_t count() const { return count_; }
     HEED_INLINE index_t operator[](index_t i) const { return at_[i]; }
@@ -227,8 +235,8 @@ inline constexpr met_values all_met(~std::uint64_t(0));
 
 /// accumulate_values for the K values from the i-th that is met on.
 template <class P, int R, int K, class Rows, class T>
-HEED_INLINE void accumulate_block(const Rows* values, const asking<Rows>& ahead, const met_values& met, index_t i, index_t E,
-                                  const T* p, T* o, index_t o_stride) {
+HEED_INLINE void accumulate_block(const Rows* values, const asking<Rows>& ahead, const met_values& met, index_t i,
+                                  index_t E, const T* p, T* o, index_t o_stride) {
     const Rows* at[K];
     P weight[R * K];
     unroll<K>([&](auto c) HEED_INLINE_LAMBDA {
@@ -238,8 +246,8 @@ HEED_INLINE void accumulate_block(const Rows* values, const asking<Rows>& ahead,
     accumulate_values<P, R>(at, ahead, E, weight, o, o_stride);
 }
 
-/// Values that accumulate takes at once. Each is added after the one before, so that a row's bits do not depend on which
-/// others are met.
+/// Values that accumulate takes at once. Each is added after the one before, so that a row's bits do not depend on
+/// which others are met.
 template <class P>
 inline constexpr int values_at_once = vector_registers<typename P::arch_type> / 8;
 
@@ -257,14 +265,14 @@ HEED_INLINE void accumulate_rows(const Rows* values, const asking<Rows>& ahead, 
 /// o (rows, o_stride), zero-padded to whole packs, += p (rows, streamed_tile) times the values of a tile whose bit of
 /// `present` is set, of width E. `ahead`: the tile that comes next if nothing foresees it, or nullptr.
 template <class A, class Rows, class T>
-HEED_NOINLINE void accumulate(const Rows* values, const Rows* ahead, std::uint64_t present, index_t E,
-                              const T* p, index_t rows, T* o, index_t o_stride) {
+HEED_NOINLINE void accumulate(const Rows* values, std::type_identity_t<const Rows*> ahead, std::uint64_t present,
+                              index_t E, const T* p, index_t rows, T* o, index_t o_stride) {
     using P = pack<T, A>;
     const detail::met_values met = ~present ? detail::met_values(present) : detail::all_met;
     detail::asking<Rows> asks(values, ahead);
     const auto add = [&](auto count, index_t r) HEED_INLINE_LAMBDA {
         detail::accumulate_rows<P, count>(values, asks, met, E, p + r * streamed_tile, o + r * o_stride, o_stride);
-        asks = {values, nullptr};
+        asks = {values, nullptr};  // once is enough
     };
     index_t r = 0;
     for (; r + 4 <= rows; r += 4) add(std::integral_constant<int, 4>{}, r);

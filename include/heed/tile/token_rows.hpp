@@ -1,8 +1,8 @@
 // Consecutive tokens of one head, as the kernels of a recurrence read them, and the state they advance.
 //
-// Rows are numbers of the accumulator's type in whole packs, padded with zeros; gates are already exponentiated. Kernels of
-// whole blocks touch token_block rows, whatever count is. The state is (D, E) in memory, `stride` elements a row, rows padded
-// with zeros to a multiple of state_row_block.
+// Rows are numbers of the accumulator's type in whole packs, padded with zeros; gates are already exponentiated.
+// Kernels of whole blocks touch token_block rows, whatever count is. The state is (D, E) in memory, `stride` elements a
+// row, rows padded with zeros to a multiple of state_row_block.
 #pragma once
 
 #include <cstdint>
@@ -27,12 +27,12 @@ struct strided_rows {
     T* operator[](index_t i) const { return data + i * step; }
 };
 
-/// Rows that come after the present ones, asked for into the second-level cache while kernels work: all at once they would
-/// wait for the few lines a core may have under way, and the hardware's prefetcher stops at every page.
+/// Rows that come after the present ones, asked for into the second-level cache while kernels work: all at once they
+/// would wait for the few lines a core may have under way, and the hardware's prefetcher stops at every page.
 ///
-/// Kernels ask every few rows of the state, and what is more than a few instructions they wait for. So rows are cut into
-/// stretches of as many pairs of lines, evenly apart, and an ask is the next pair of the next few stretches. Where a
-/// stretch is shorter than others, the lines after it are asked for, which are met soon after.
+/// Kernels ask every few rows of the state, and what is more than a few instructions they wait for. So rows are cut
+/// into stretches of as many pairs of lines, evenly apart, and an ask is the next pair of the next few stretches. Where
+/// a stretch is shorter than others, the lines after it are asked for, which are met soon after.
 class lines_ahead {
 public:
     /// Asks while a block of tokens meets a pack of columns.
@@ -99,24 +99,24 @@ private:
 
 template <class T>
 struct token_rows {
-    index_t count = 0;            // tokens, at most token_block
-    index_t D = 0, row = 0;       // width of q and k rows, and the same in whole packs
-    index_t reads = 1, steps = 1; // queries and updates of a token
-    T scale = 1;                  // of outputs
-    strided_rows<const T> q;      // (count) of the first query
-    index_t q_read = 0;           // from a query of a token to its next
-    strided_rows<const T> k, v;   // (count * steps)
-    const T* decay = nullptr;     // multipliers: (count), (count, row), (count, E) or (count, 2, row): cos, sin
+    index_t count = 0;             // tokens, at most token_block
+    index_t D = 0, row = 0;        // width of q and k rows, and the same in whole packs
+    index_t reads = 1, steps = 1;  // queries and updates of a token
+    T scale = 1;                   // of outputs
+    strided_rows<const T> q;       // (count) of the first query
+    index_t q_read = 0;            // from a query of a token to its next
+    strided_rows<const T> k, v;    // (count * steps)
+    const T* decay = nullptr;      // multipliers: (count), (count, row), (count, E) or (count, 2, row): cos, sin
     index_t decay_row = 0;
-    const T* beta = nullptr;      // (count * steps)
-    const T* x = nullptr;         // low_rank: A plus x y^T, (count, row)
+    const T* beta = nullptr;  // (count * steps)
+    const T* x = nullptr;     // low_rank: A plus x y^T, (count, row)
     const T* y = nullptr;
     const T* diagonal = nullptr;  // bonus: sum_d q u k, (reads, token_block)
     strided_rows<T> o;            // (count) of the first query
     index_t o_read = 0;
-    bool around = false;          // outputs are stored around the caches
-    T* near = nullptr;            // near_tokens, filled by a kernel
-    lines_ahead* ahead = nullptr; // what comes next
+    bool around = false;           // outputs are stored around the caches
+    T* near = nullptr;             // near_tokens, filled by a kernel
+    lines_ahead* ahead = nullptr;  // what comes next
 
     const T* query(index_t read, index_t t) const { return q[t] + read * q_read; }
     T* output(index_t read, index_t t) const { return o[t] + read * o_read; }
@@ -133,11 +133,11 @@ struct token_rows {
 /// J tokens in a row, from t on: what each meets of the state before them and of each other, and what they leave.
 template <class T>
 struct near_tokens {
-    static constexpr index_t most = 8;                    // tokens
-    static constexpr index_t size = most * (most + 4);    // numbers of each group
-    static constexpr index_t all = token_block * size;    // of a block, whatever J is
-    T *seen, *met, *given, *kept;  // (J, J) weights of values in outputs; (J) of the state in outputs; (J) of values in the
-                                   // state after; of the state in the state after
+    static constexpr index_t most = 8;                  // tokens
+    static constexpr index_t size = most * (most + 4);  // numbers of each group
+    static constexpr index_t all = token_block * size;  // of a block, whatever J is
+    T *seen, *met, *given, *kept;  // (J, J) weights of values in outputs; (J) of the state in outputs; (J) of values in
+                                   // the state after; of the state in the state after
     near_tokens(T* memory, index_t t, index_t J)
         : seen(memory + t / J * size), met(seen + most * most), given(met + J), kept(given + J) {}
 };
@@ -145,7 +145,8 @@ struct near_tokens {
 /// What a pass over tokens does: advances the state, reads it, or both.
 enum class token_pass { both, write, read };
 
-/// Calls f(std::integral_constant<int, V>{}, first) for stretches of V packs that cover `packs`, V <= Most a power of two.
+/// Calls f(std::integral_constant<int, V>{}, first) for stretches of V packs that cover `packs`, V <= Most a power of
+/// two.
 template <int Most, class F>
 HEED_INLINE void for_packs(index_t packs, F&& f) {
     index_t at = 0;
