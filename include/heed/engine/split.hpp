@@ -280,7 +280,7 @@ private:
     HEED_INLINE P mapped(P x, const where& w) const {
         if constexpr (!std::is_same_v<Score, identity>) x = score_(x, w);
         if constexpr (additive_mask<Mask>) x = mask_.add(x, w);
-        return Weight::normalised ? x * P(log2_e<T>) : x;
+        return Weight::normalised ? finite_in_base_two(x) * P(log2_e<T>) : x;
     }
 
     static T greatest(const P& x) {
