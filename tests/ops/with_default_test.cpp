@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <heed/ops/with_default.hpp>
+#include <heed/policy/score.hpp>
 
 using namespace heed;
 
