@@ -57,7 +57,8 @@ operand<T> joined(const operand<T>& past, const operand<T>& now, const std::stri
     return x;
 }
 
-/// Right-aligned broadcasting; what is not boolean is added, integers too; a last axis shorter than M is padded with "hidden" (also where it is 1).
+/// Right-aligned broadcasting; what is not boolean is added, integers too; a last axis shorter than M is padded with
+/// "hidden" (also where it is 1).
 template <class Real>
 mask_input<Real> mask_of(const array& a, const extents<4>& logits) {
     const index_t M = logits[3], rank = a.rank();

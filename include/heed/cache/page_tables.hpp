@@ -85,8 +85,9 @@ public:
         s.end += n;
     }
 
-    /// Only these rows of heads stay; they move to the front, in pages of their own, or it throws and all stay. A head is
-    /// named once. move(head, to, from, n) moves rows of the pool, copy(from, to, n) the first rows of a page for all heads.
+    /// Only these rows of heads stay; they move to the front, in pages of their own, or it throws and all stay. A head
+    /// is named once. move(head, to, from, n) moves rows of the pool, copy(from, to, n) the first rows of a page for all
+    /// heads.
     template <class Copy, class Move>
     void keep(const char* op, std::span<const kept_keys> of_heads, const Copy& copy, const Move& move) {
         std::vector<writing> writes;

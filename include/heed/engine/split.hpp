@@ -24,8 +24,8 @@ namespace heed::inline HEED_ABI::detail {
 /// Most keys of a stretch.
 inline constexpr index_t most_of_stretch = 1024;
 
-/// Parts a head's keys are cut into: at least 512 keys each, at most 32 of them, one of no keys; and those into stretches
-/// of one length.
+/// Parts a head's keys are cut into: at least 512 keys each, at most 32 of them, one of no keys; and those into
+/// stretches of one length.
 struct split_cut {
     static constexpr index_t fewest_keys = 512, most_parts = 32;
     index_t span, parts, stretch;

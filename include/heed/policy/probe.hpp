@@ -196,8 +196,8 @@ struct top_keys {
 };
 
 /// Logits at a stage, dense (b, h, n, m), or of chosen rows only: (b, h, rows.size(), m). Every pair is computed, seen
-/// or hidden: a hidden one reads its raw and scored logit, -inf at stage masked, 0 at probability. Keys that a head of a
-/// cache does not hold, though another does, have no logit: -inf at all stages, 0 at probability.
+/// or hidden: a hidden one reads its raw and scored logit, -inf at stage masked, 0 at probability. Keys that a head of
+/// a cache does not hold, though another does, have no logit: -inf at all stages, 0 at probability.
 template <class T>
 struct logits {
     using role = roles::probe;

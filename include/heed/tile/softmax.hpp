@@ -18,8 +18,8 @@ inline constexpr T softmax_slack = T(8);
 template <class T>
 inline constexpr T no_maximum = std::numeric_limits<T>::lowest();
 
-/// A logit that stays finite in base 2. Many masks add the lowest number to hide a key; a row of nothing else is the mean
-/// of its values, not the NaN of -inf - -inf.
+/// A logit that stays finite in base 2. Many masks add the lowest number to hide a key; a row of nothing else is the
+/// mean of its values, not the NaN of -inf - -inf.
 template <class P>
 HEED_INLINE P finite_in_base_two(const P& x) {
     using T = typename P::value_type;
