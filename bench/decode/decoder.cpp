@@ -5,13 +5,13 @@
 namespace bench {
 
 std::vector<decoder> contiguous_decoders(), paged_decoders(), stream_decoders(), mapped_decoders(),
-    quantised_decoders(), retrieval_decoders(), mass_decoders(), rival_decoders();
+    quantised_decoders(), retrieval_decoders(), mass_decoders(), beam_decoders(), rival_decoders();
 
 const std::vector<decoder>& decoders() {
     static const std::vector<decoder> all = [] {
         std::vector<decoder> list;
         for (const auto& some : {contiguous_decoders, quantised_decoders, paged_decoders, stream_decoders,
-                                 mapped_decoders, retrieval_decoders, mass_decoders, rival_decoders})
+                                 mapped_decoders, retrieval_decoders, mass_decoders, beam_decoders, rival_decoders})
             for (decoder& d : some()) list.push_back(std::move(d));
         return list;
     }();

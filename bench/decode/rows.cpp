@@ -28,7 +28,8 @@ std::vector<measurement> brief_rows() {
         for (int threads : {1, 2}) {
             const decode_step s{M, threads};
             for (const char* dtype : {"f32", "bf16", "f16", "int8"}) rows.push_back(measured("contiguous", dtype, s));
-            for (const char* cache : {"paged16", "paged64", "stream", "quest", "sparf", "qada", "ltri", "segment_mass"})
+            for (const char* cache : {"paged16", "paged64", "stream", "quest", "sparf", "qada", "ltri", "segment_mass",
+                                      "beams_in_1_group", "beams_in_4_groups"})
                 rows.push_back(measured(cache, "f32", s));
             for (const decoder& d : evicting_decoders()) rows.push_back(measured(d, s));
             if (M == 4096)

@@ -118,7 +118,7 @@ public:
                 return append(ids, true);
             case 10:
             case 11:
-                return keep(id, dice_.below(model_.shape.G));
+                return keep(ids);
             case 12: {
                 const index_t n = dice_.below(4);
                 cache_.skip(id, n);
@@ -233,25 +233,37 @@ private:
         return fresh + copies_for(all);
     }
 
-    void keep(index_t id, index_t g) {
-        const auto keys = std::ssize(held(id, g));
-        const index_t odds = dice_.below(5);
-        list kept;
-        index_t moved = 0;
-        for (index_t j = 0; j < keys; ++j)
-            if (dice_.below(4) < odds) {
-                if (std::ssize(kept) == j) ++moved;
-                kept.push_back(j);
-            }
+    /// One head forgets, or several at once.
+    void keep(const list& ids) {
+        std::map<std::pair<index_t, index_t>, list> kept;  // by sequence and head
         writers all;
-        if (moved < std::ssize(kept)) all.add(id, {moved, std::ssize(kept)}, pages_of(id), page_);
+        for (index_t n = dice_.below(2) == 0 ? 1 : 1 + dice_.below(4); n > 0; --n) {
+            const index_t id = any(ids), g = dice_.below(model_.shape.G), odds = dice_.below(5);
+            const auto [head, is_new] = kept.try_emplace({id, g});
+            if (!is_new) continue;
+            index_t moved = 0;
+            for (index_t j = 0; j < std::ssize(held(id, g)); ++j)
+                if (dice_.below(4) < odds) {
+                    if (std::ssize(head->second) == j) ++moved;
+                    head->second.push_back(j);
+                }
+            const index_t count = std::ssize(head->second);
+            if (moved < count) all.add(id, {moved, count}, pages_of(id), page_);
+        }
+        std::vector<kept_keys> heads;
+        for (const auto& [head, keys] : kept) heads.push_back({head.first, head.second, keys});
         const index_t need = copies_for(all), free = cache_.free_pages();
-        if (need > free) return refused("keep", need, free, [&] { cache_.keep(id, g, kept); });
-        cache_.keep(id, g, kept);
-        reserved_.erase(id);
-        token_list left;
-        for (index_t j : kept) left.push_back(held(id, g)[static_cast<std::size_t>(j)]);
-        model_.open[id].heads[static_cast<std::size_t>(g)] = left;
+        const auto call = [&] {
+            heads.size() == 1 ? cache_.keep(heads[0].sequence, heads[0].head, heads[0].keys) : cache_.keep(heads);
+        };
+        if (need > free) return refused("keep", need, free, call);
+        call();
+        for (const auto& [id, g, keys] : heads) {
+            reserved_.erase(id);
+            token_list left;
+            for (index_t j : keys) left.push_back(held(id, g)[static_cast<std::size_t>(j)]);
+            model_.open[id].heads[static_cast<std::size_t>(g)] = left;
+        }
     }
     void reserve(index_t id, index_t n) {
         const index_t need = pages_for({id}, n), free = cache_.free_pages();
@@ -446,6 +458,10 @@ TEST(paged_cache, errors_name_both_numbers_and_change_nothing) {
     says("keep: head 2 of 2", [&] { cache.keep(0, 2, list{}); });
     says("keep: key 5 of 5", [&] { cache.keep(0, 0, list{1, 5}); });
     says("keep: key 2 follows key 2", [&] { cache.keep(2, 1, list{2, 2}); });
+    const list one{1};
+    const auto both = [&](const kept_keys& x, const kept_keys& y) { cache.keep(std::vector<kept_keys>{x, y}); };
+    says("keep: head 1 of sequence 0 is named twice", [&] { both({0, 1, one}, {0, 1, one}); });
+    says("keep: key 9 of 5", [&] { both({0, 1, one}, {2, 1, list{9}}); });
     says("skip: no sequence 1 is open", [&] { cache.skip(1, 1); });
     says("skip: cannot skip -1 positions", [&] { cache.skip(-1); });
     says("close: no sequence 1 is open", [&] { cache.close(1); });

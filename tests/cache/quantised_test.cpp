@@ -44,6 +44,9 @@ struct pair_of {
 struct tokens_and_groups : pair_of<int8_per_token, int4_per_group<32>> {
     tokens_and_groups() : pair_of{{}, {}, {}, 1000} {}
 };
+struct integers : pair_of<int8_integer, int8_integer> {
+    integers() : pair_of{{}, {}, {false, true}, 1000} {}
+};
 struct channels_and_tokens : pair_of<int8_per_channel, int8_per_token> {
     channels_and_tokens() : pair_of{{5}, {}, {true, false}, 5} {}
 };
@@ -56,7 +59,7 @@ struct channels : pair_of<int8_per_channel, int8_per_channel> {
 
 template <class Pair>
 class quantised_cache_of : public testing::Test {};
-using pairs = testing::Types<tokens_and_groups, channels_and_tokens, groups_and_channels, channels>;
+using pairs = testing::Types<tokens_and_groups, integers, channels_and_tokens, groups_and_channels, channels>;
 TYPED_TEST_SUITE(quantised_cache_of, pairs);
 
 /// What shares a factor with row n, column d of a head of M rows: rows and columns.
@@ -65,6 +68,7 @@ struct sharing {
     double levels = 127;
 };
 sharing share(int8_per_token, index_t n, index_t, index_t, index_t width) { return {{n, n + 1}, {0, width}}; }
+sharing share(int8_integer, index_t n, index_t, index_t, index_t width) { return {{n, n + 1}, {0, width}}; }
 sharing share(int8_per_channel kind, index_t n, index_t d, index_t M, index_t) {
     const index_t first = n / kind.block * kind.block;
     return {{first, std::min(M, first + kind.block)}, {d, d + 1}};
@@ -227,16 +231,18 @@ concept forgetful = requires(Cache& cache, std::vector<index_t> kept) {
     cache.keep(0, 0, kept);
 };
 
+static_assert(!forgetful<decltype(channels().make(2))> && !forgetful<decltype(channels_and_tokens().make(2))>);
+
 /// Heads that let go of keys, against the tokens each should hold; every row has the bits it was first given.
-TEST(quantised_cache, heads_forget) {
-    using cache_type = decltype(tokens_and_groups().make(2));
-    static_assert(forgetful<cache_type> && !forgetful<decltype(channels().make(2))> &&
-                  !forgetful<decltype(channels_and_tokens().make(2))>);
+template <class Pair>
+void expect_heads_forget() {
+    using cache_type = decltype(Pair().make(2));
+    static_assert(forgetful<cache_type>);
     struct sequence {
-        std::vector<index_t> ids;                 // of all tokens
+        std::vector<index_t> ids;                 // by position; -1 where it was skipped
         std::vector<std::vector<index_t>> at{G};  // the positions each head holds
     };
-    const tokens_and_groups pair;
+    const Pair pair;
     cache_type cache = pair.make(2);
     std::vector<sequence> model(2);
     const counter_random random(3);
@@ -246,7 +252,7 @@ TEST(quantised_cache, heads_forget) {
     for (int step = 0; step < 600 && !testing::Test::HasFailure(); ++step) {
         const index_t b = below(cache.batch()), g = below(G);
         sequence& s = model[number(b)];
-        switch (below(8)) {
+        switch (below(9)) {
             case 0:
             case 1: {
                 std::vector<index_t> kept, left;
@@ -270,6 +276,12 @@ TEST(quantised_cache, heads_forget) {
                 for (index_t parent : parents) children.push_back(model[number(parent)]);
                 cache.reorder(parents);
                 model = children;
+                break;
+            }
+            case 4: {
+                const index_t n = below(4);
+                cache.skip(b, n);
+                s.ids.resize(s.ids.size() + number(n), -1);
                 break;
             }
             default: {
@@ -308,6 +320,10 @@ TEST(quantised_cache, heads_forget) {
     const index_t many[] = {100000}, twice[] = {1, 1};
     refuses<argument_error>([&] { cache.keep(0, 0, many); }, "quantised_cache::keep: key 100000 of ");
     refuses<argument_error>([&] { cache.keep(0, 0, twice); }, "quantised_cache::keep: key 1 follows key 1");
+}
+TEST(quantised_cache, heads_forget) {
+    expect_heads_forget<tokens_and_groups>();
+    expect_heads_forget<integers>();
 }
 
 /// Tokens after a gap stand later, and have the bits they would have without it.

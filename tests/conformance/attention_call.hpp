@@ -57,7 +57,8 @@ operand<T> joined(const operand<T>& past, const operand<T>& now, const std::stri
     return x;
 }
 
-/// Right-aligned broadcasting; a last axis shorter than M is padded with "hidden" (also where it is 1).
+/// Right-aligned broadcasting; what is not boolean is added, integers too; a last axis shorter than M is padded with
+/// "hidden" (also where it is 1).
 template <class Real>
 mask_input<Real> mask_of(const array& a, const extents<4>& logits) {
     const index_t M = logits[3], rank = a.rank();
@@ -66,7 +67,6 @@ mask_input<Real> mask_of(const array& a, const extents<4>& logits) {
     require(had <= M, "attn_mask is longer than the keys");
     mask_input<Real> m;
     m.boolean = a.type == "bool";
-    require(m.boolean || a.type.find("float") != std::string::npos, "attn_mask has type " + a.type);
     m.shape = logits;
     index_t step = M, extent = 1;
     m.strides[3] = 1;

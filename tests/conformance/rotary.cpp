@@ -2,12 +2,14 @@
 #include <heed/ops/rotary.hpp>
 #include <heed/ref/rotary.hpp>
 
+#include <numeric>
+
 #include "operand.hpp"
 
 namespace conformance {
 namespace {
 
-/// The caches of the case: (P, width / 2) with position_ids, (B, N, width / 2) without.
+/// The caches of the case: (P, width / 2) with ids (B, N), (B, N, width / 2) without.
 template <class T>
 struct angles {
     std::vector<T> cos, sin;
@@ -35,6 +37,28 @@ void run_reference(const view<T>& x, const view<T>& o, index_t width, const angl
         const auto at = static_cast<std::size_t>(row * a.pairs + pair);
         return ref::turn{static_cast<double>(a.cos.at(at)), static_cast<double>(a.sin.at(at))};
     });
+}
+
+/// `count` times what is there.
+template <class T>
+std::vector<T> repeated(const std::vector<T>& once, index_t count) {
+    std::vector<T> all;
+    for (index_t i = 0; i < count; ++i) all.insert(all.end(), once.begin(), once.end());
+    return all;
+}
+
+/// position_ids as (B, N): given so; one row, for all sequences; or one number, the position of the first token.
+std::vector<std::int64_t> ids_of(const array& a, index_t B, index_t N) {
+    using shape = std::vector<index_t>;
+    auto ids = a.as<std::int64_t>();
+    if (a.shape == shape{1} && N != 1) {
+        ids.resize(static_cast<std::size_t>(N));
+        std::iota(ids.begin(), ids.end(), ids[0]);
+        return repeated(ids, B);
+    }
+    if (a.shape == shape{N} || a.shape == shape{1, N}) return repeated(ids, B);
+    require(a.shape == shape{B, N}, "position_ids is not one number a token");
+    return ids;
 }
 
 template <class T>
@@ -65,11 +89,13 @@ double replay(golden_case& g, engine by, const array& X) {
     require(cos.rank() > 0 && cos.shape.back() == a.pairs, "the caches do not hold width / 2 pairs");
     if (const array* ids = g.input("position_ids")) {
         require(cos.rank() == 2, "caches with position_ids have rank 2");
-        require(ids->shape == std::vector<index_t>{B, N}, "position_ids is not one number a token");
-        a.ids = ids->as<std::int64_t>();
+        a.ids = ids_of(*ids, B, N);
         a.P = cos.shape[0];
     } else {
-        require(cos.shape == std::vector<index_t>{B, N, a.pairs}, "caches without position_ids are (B, N, width / 2)");
+        const bool one_row = cos.shape == std::vector<index_t>{1, N, a.pairs};
+        require(one_row || cos.shape == std::vector<index_t>{B, N, a.pairs},
+                "caches without position_ids are (B, N, width / 2)");
+        if (one_row) a.cos = repeated(a.cos, B), a.sin = repeated(a.sin, B);
     }
 
     if (by == engine::reference)

@@ -60,6 +60,41 @@ TEST(attention_special, a_row_that_sees_only_minus_infinity_is_nan_and_a_row_tha
     }
 }
 
+/// Masks that add the lowest number in place of -inf: such a key is visible, and has no weight beside others.
+template <class T, class Policy>
+void lowest_logits_share_a_row(index_t N, const Policy& policy, const tensor<T>& table) {
+    const index_t M = table.shape()[3];
+    const auto q = normal<T>({1, 1, N, 8}, 1), k = normal<T>({1, 1, M, 8}, 2), v = normal<T>({1, 1, M, 8}, 3);
+    tensor<T> o({1, 1, N, 8}), weights({1, 1, N, M});
+    attention(q, k, v, o, policy, logits{weights.v(), stage::probability});
+    EXPECT_TRUE(attends(o, q, k, v, [&](auto real) {
+        ref::options<decltype(real)> with;
+        with.bias = [&](index_t b, index_t h, index_t row, index_t, index_t j) {
+            return static_cast<decltype(real)>(table(b, h, row, j));
+        };
+        return with;
+    })) << N << " rows";
+    for (index_t n = 0; n < N; ++n)
+        for (index_t j = 0; j < M; ++j)
+            if (n % 3 == 0)
+                ASSERT_NEAR(static_cast<double>(weights(0, 0, n, j)) * static_cast<double>(M), 1, 1e-5);
+            else if (j % 2 == 0)
+                ASSERT_EQ(weights(0, 0, n, j), T(0));
+}
+
+TEST(attention_special, a_row_of_the_lowest_numbers_is_a_mean) {
+    const auto in = [&]<class T>(T) {
+        for (index_t N : {1, 5, 40}) {
+            const auto table = tensor<T>({1, 1, N, 70}).fill([](index_t i) {
+                return i / 70 % 3 == 0 || i % 2 == 0 ? static_cast<double>(std::numeric_limits<T>::lowest()) : 0.0;
+            });
+            lowest_logits_share_a_row(N, additive{table.v()}, table);
+            lowest_logits_share_a_row(N, bias{table.v()}, table);
+        }
+    };
+    in(float{}), in(double{});
+}
+
 template <class T>
 void rows_beside_full_ones_may_see_nothing() {
     const index_t N = 60, M = 128;

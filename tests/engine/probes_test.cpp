@@ -324,6 +324,29 @@ TEST(probe, weights_that_do_not_sum_to_one) {
     EXPECT_TRUE(within_rule<float>(got.probability, naive.probability, exact.probability));
 }
 
+/// Keys that a sequence does not hold, though another does, have neither logits nor weight.
+TEST(probe, keys_that_are_not_held_read_as_hidden) {
+    contiguous_cache<float> cache({2, 1, 4, 4});
+    cache.append(0, normal<float>({1, 1, 70, 4}, 1), normal<float>({1, 1, 70, 4}, 2));
+    cache.append(1, normal<float>({1, 1, 3, 4}, 3), normal<float>({1, 1, 3, 4}, 4));
+    for (index_t N : {1, 40}) {
+        const auto q = normal<float>({2, 2, N, 4}, 5);
+        watched<float> to(2, 2, N, 70, 4);
+        to.with_all([&](const auto&... probes) { attention(q, cache, to.o, causal{}, probes...); });
+        to.raw.each([&](index_t b, index_t h, index_t n, index_t j) {
+            const bool held = b == 0 || j < 3;
+            for (const auto* logit : {&to.raw, &to.scored}) ASSERT_EQ(std::isfinite((*logit)(b, h, n, j)), held);
+            if (held) return;
+            ASSERT_EQ(to.masked(b, h, n, j), -INFINITY);
+            ASSERT_EQ(to.probability(b, h, n, j), 0.f);
+            ASSERT_EQ(to.key_mass(b, h, j, 0), 0.f);
+        });
+        for (std::size_t r = 0; r < to.rows.size(); ++r)
+            for (index_t j = 0; j < 70; ++j)
+                ASSERT_EQ(to.chosen(1, 1, static_cast<index_t>(r), j), to.masked(1, 1, to.rows[r], j));
+    }
+}
+
 TEST(probe, errors) {
     const sizes s{1, 2, 1, 20, 30, 8, 4};
     const operands<float> x(s);

@@ -180,4 +180,23 @@ TEST(sources, errors_name_the_source) {
     EXPECT_EQ(message(normal<float>({2, 4, 1, 16}, 1)), "attention: the source has batch 1, q has 2");
 }
 
+/// The bytes behind the scratch a call asked for stay as they are: of many keys, of few, and of none.
+TEST(split, scratch_is_kept_to_on_threads) {
+    threads pool(3);
+    constexpr std::size_t beyond = 1 << 17;
+    for (index_t M : {0, 1, 600, 5000})
+        for (index_t N : {1, 4}) {
+            const auto q = normal<float>({2, 6, N, 40}, 1), k = normal<float>({2, 3, M, 40}, 2),
+                       v = normal<float>({2, 3, M, 24}, 3);
+            tensor<float> o({2, 6, N, 24});
+            const std::size_t need = attention_scratch(q, k, v, o, on{pool});
+            aligned_vector<std::byte> memory(need + beyond, std::byte{0x5a});
+            arena scratch{std::span<std::byte>(memory.data(), need)};
+            for (int again = 0; again < 10; ++again) attention(q, k, v, o, on{pool, scratch});
+            ASSERT_TRUE(std::all_of(memory.begin() + static_cast<std::ptrdiff_t>(need), memory.end(),
+                                    [](std::byte x) { return x == std::byte{0x5a}; }))
+                << N << " rows over " << M << " keys";
+        }
+}
+
 }  // namespace

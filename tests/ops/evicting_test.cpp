@@ -358,6 +358,54 @@ TEST(evicting, over_pages) {
     EXPECT_EQ(pages.free_pages(), 40 - B * 3);
 }
 
+/// Sequences that share pages need copies of those in which keys move: where there are too few for all, none evicts.
+TEST(evicting, too_few_pages_for_copies_change_nothing) {
+    input x(30);
+    paged_cache<float> pages({1, G, D, E}, 4, 6);
+    cache_type cache({B, G, D, E});
+    const range prompt{0, 16};
+    const auto first = [&](const tensor<float>& t) { return slice(slice(t.v(), 2, prompt), 0, {0, 1}); };
+    pages.append(0, first(x.k), first(x.v));
+    pages.fork(0);
+    for (index_t b = 0; b < B; ++b) cache.append(b, first(x.k), first(x.v));
+    evicting of_pages(pages, forgetting_mass<float>(10, 0.9));
+    loop run(cache, forgetting_mass<float>(10, 0.9));
+
+    for (int again = 0; again < 2; ++again) EXPECT_THROW(x.step(of_pages, {16, 17}), argument_error);
+    EXPECT_EQ(pages.free_pages(), 2);
+    for (index_t b = 0; b < B; ++b) {
+        EXPECT_EQ(pages.size(b), 16);
+        for (index_t g = 0; g < G; ++g) {
+            EXPECT_EQ(positions(pages, b, g), positions(cache, b, g));
+            EXPECT_TRUE(of_pages.rule(b, g).values().empty());
+        }
+    }
+    of_pages.truncate(8), run.truncate(8);
+    input y = x;
+    for (index_t i = 16; i < 30; ++i) {
+        x.step(of_pages, {i, i + 1});
+        y.step(run, {i, i + 1});
+    }
+    EXPECT_TRUE(same_values(x.o, y.o));
+    for (index_t b = 0; b < B; ++b)
+        for (index_t g = 0; g < G; ++g) EXPECT_EQ(positions(pages, b, g), positions(cache, b, g));
+}
+
+/// Keeps the newest key; names one too many in the last head.
+struct errs_at_last {
+    std::vector<index_t> kept(const cache_type& cache, index_t b, index_t g) const {
+        return {cache.keys(b, g) - (b == B - 1 && g == G - 1 ? 0 : 1)};
+    }
+};
+TEST(evicting, a_rule_that_keeps_what_is_not_there_changes_nothing) {
+    input x(3);
+    cache_type cache({B, G, D, E});
+    evicting run(cache, errs_at_last{});
+    refuses<argument_error>([&] { x.step(run, {0, 3}, causal{}); }, "evicting::step: key 3 of 3");
+    for (index_t b = 0; b < B; ++b)
+        for (index_t g = 0; g < G; ++g) EXPECT_EQ(cache.keys(b, g), 0);
+}
+
 /// The mass of a key is the sum, the greatest or the mean of what the heads of a group gave.
 TEST(evicting, masses_of_a_group_join_as_told) {
     for (over_heads how : {over_heads::sum, over_heads::maximum, over_heads::mean}) {

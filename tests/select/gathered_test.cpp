@@ -1,6 +1,7 @@
 // heed_test: LABELS sanitize
 // Chosen keys of a source: their rows, and attention over them, which is that over all keys with the others hidden.
 #include <heed/cache/quantised.hpp>
+#include <heed/cache/stream.hpp>
 #include <heed/engine/attention.hpp>
 #include <heed/policy/mask_position.hpp>
 #include <heed/policy/probe.hpp>
@@ -148,6 +149,19 @@ TEST(gathered, quantised_keys_in_a_turned_space) {
     attention(x.q, cache, want);
     attention(x.q, gathered(cache, some_keys(cache, 1)), o);
     EXPECT_TRUE(test::same_values(o, want));
+}
+
+TEST(gathered, queries_that_the_source_cannot_answer_are_refused) {
+    stream_cache<float> stream({1, 1, 4, 4}, {1, 3});
+    const auto tokens = [](index_t n) { return tensor<float>({1, 1, n, 4}).fill([](index_t i) { return i % 7; }); };
+    stream.append(tokens(9), tokens(9));
+    key_lists all(1, 1);
+    all.add(0, 0, {0, 4});
+    const gathered chosen(stream, all);
+    tensor<float> o({1, 1, 3, 4}), more({1, 1, 4, 4});
+    attention(tokens(3), chosen, o);
+    refuses<argument_error>([&] { attention(tokens(4), chosen, more); },
+                            "attention: q has 4 rows, the window of the stream is 3");
 }
 
 TEST(gathered, bad_lists_are_named) {

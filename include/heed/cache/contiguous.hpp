@@ -76,7 +76,7 @@ public:
         detail::check_index(op, "sequence", b, shape_.B);
         detail::check_index(op, "head", g, shape_.G);
         const index_t plane = b * shape_.G + g;
-        heads_[at(plane)].check_kept(op, kept);
+        detail::check_kept(op, kept, keys(b, g));
         heads_[at(plane)].keep(kept, end(b), [&](index_t to, index_t from, index_t n) {
             memory_.copy(plane, to, memory_, plane, from, n);
         });

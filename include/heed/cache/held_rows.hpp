@@ -34,14 +34,6 @@ public:
         std::iota(positions_.begin(), positions_.end(), index_t(0));
     }
 
-    /// Throws unless these are ascending numbers of rows.
-    void check_kept(const char* op, std::span<const index_t> kept) const {
-        for (index_t last = -1; index_t row : kept) {
-            check_index(op, "key", row, count_);
-            require_argument(row > last, op, "key ", row, " follows key ", last);
-            last = row;
-        }
-    }
     /// Only these rows stay. Calls move(to, from, n) for every stretch of rows that is not where it belongs, in order.
     template <class Move>
     void keep(std::span<const index_t> kept, index_t end, const Move& move) {

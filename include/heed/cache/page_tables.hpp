@@ -85,29 +85,32 @@ public:
         s.end += n;
     }
 
-    /// Only these rows of a head stay; they move to the front, in pages of their own, or it throws. move(to, from, n)
-    /// moves rows of the pool, copy(from, to, n) the first rows of a page for all heads.
+    /// Only these rows of heads stay; they move to the front, in pages of their own, or it throws and all stay. A head
+    /// is named once. move(head, to, from, n) moves rows of the pool, copy(from, to, n) the first rows of a page for all
+    /// heads.
     template <class Copy, class Move>
-    void keep(const char* op, index_t id, index_t g, std::span<const index_t> kept, const Copy& copy,
-              const Move& move) {
-        sequence& s = sequences_[at(id)];
-        held_rows& rows = s.heads[at(g)];
-        rows.check_kept(op, kept);
-        const auto count = static_cast<index_t>(kept.size());
-        index_t first = 0;  // row that is another's from now on
-        while (first < count && kept[at(first)] == first) ++first;
+    void keep(const char* op, std::span<const kept_keys> of_heads, const Copy& copy, const Move& move) {
         std::vector<writing> writes;
-        note(writes, id, {first, count});
+        for (const auto& [id, g, kept] : of_heads) {
+            check_kept(op, kept, head(id, g).count());
+            const auto count = static_cast<index_t>(kept.size());
+            index_t first = 0;  // row that is another's from now on
+            while (first < count && kept[at(first)] == first) ++first;
+            note(writes, id, {first, count});
+        }
         make_own(op, std::move(writes), 0, copy);
-        rows.keep(kept, s.end, [&](index_t to, index_t from, index_t n) {
-            for (index_t i = 0; i < n;) {
-                const index_t left = std::min(page_ - (to + i) % page_, page_ - (from + i) % page_);
-                const index_t part = std::min(n - i, left);
-                move(row(id, to + i), row(id, from + i), part);
-                i += part;
-            }
-        });
-        release(s);
+        for (const auto& [id, g, kept] : of_heads) {
+            sequence& s = sequences_[at(id)];
+            s.heads[at(g)].keep(kept, s.end, [&, id = id, g = g](index_t to, index_t from, index_t n) {
+                for (index_t i = 0; i < n;) {
+                    const index_t left = std::min(page_ - (to + i) % page_, page_ - (from + i) % page_);
+                    const index_t part = std::min(n - i, left);
+                    move(g, row(id, to + i), row(id, from + i), part);
+                    i += part;
+                }
+            });
+            release(s);
+        }
     }
 
     /// The b-th open sequence becomes a copy of the parents[b]-th.

@@ -95,10 +95,23 @@ public:
     /// their positions, later tokens stand at size(id) and after it; pages without keys of any head are given back.
     /// argument_error where the free pages do not suffice for copies of shared ones in which keys move.
     void keep(index_t id, index_t g, std::span<const index_t> kept) {
+        const kept_keys one{id, g, kept};
+        keep({&one, 1});
+    }
+    /// The same of several heads, each named once: all of them, or an error and none.
+    void keep(std::span<const kept_keys> of_heads) {
         static constexpr const char* op = "paged_cache::keep";
-        tables_.check_open(op, id);
-        detail::check_index(op, "head", g, shape_.G);
-        tables_.keep(op, id, g, kept, copy_page(), [&](index_t to, index_t from, index_t n) {
+        std::vector<std::pair<index_t, index_t>> named;
+        for (const auto& [id, g, kept] : of_heads) {
+            tables_.check_open(op, id);
+            detail::check_index(op, "head", g, shape_.G);
+            named.emplace_back(id, g);
+        }
+        std::sort(named.begin(), named.end());
+        for (std::size_t i = 1; i < named.size(); ++i)
+            require_argument(named[i - 1] != named[i], op, "head ", named[i].second, " of sequence ", named[i].first,
+                             " is named twice");
+        tables_.keep(op, of_heads, copy_page(), [&](index_t g, index_t to, index_t from, index_t n) {
             memory_.copy(g, to, memory_, g, from, n);
         });
     }

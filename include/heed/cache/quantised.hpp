@@ -124,7 +124,7 @@ public:
         detail::check_index(op, "sequence", b, shape_.B);
         detail::check_index(op, "head", g, shape_.G);
         head& h = sequences_[at(b)].heads[at(g)];
-        h.rows.check_kept(op, kept);
+        detail::check_kept(op, kept, h.rows.count());
         h.rows.keep(kept, size(b), [&](index_t to, index_t from, index_t n) {
             h.k.move(to, from, n);
             h.v.move(to, from, n);

@@ -1,6 +1,8 @@
 // What every cache has in common: its extents, and the checks of what is appended to it.
 #pragma once
 
+#include <span>
+
 #include "../policy/source.hpp"
 
 namespace heed::inline HEED_ABI {
@@ -15,6 +17,13 @@ struct cache_shape {
         require_argument(D >= 0, op, "D is ", D);
         require_argument(E >= 0, op, "E is ", E);
     }
+};
+
+/// Which keys of a head stay, for caches that let several heads forget at once: ascending indices below the number it
+/// holds. Sequences are named as for append.
+struct kept_keys {
+    index_t sequence = 0, head = 0;
+    std::span<const index_t> keys;
 };
 
 namespace detail {
@@ -47,6 +56,15 @@ void check_apart(const char* op, std::span<const std::byte> memory, const view<T
 /// Checks that `i` names one of `count` things.
 inline void check_index(const char* op, const char* what, index_t i, index_t count) {
     require_argument(0 <= i && i < count, op, what, " ", i, " of ", count);
+}
+
+/// Checks that these are ascending numbers of `count` keys.
+inline void check_kept(const char* op, std::span<const index_t> kept, index_t count) {
+    for (index_t last = -1; index_t key : kept) {
+        check_index(op, "key", key, count);
+        require_argument(key > last, op, "key ", key, " follows key ", last);
+        last = key;
+    }
 }
 
 inline void check_skip(const char* op, index_t count) {

@@ -74,7 +74,7 @@ HEED_INLINE void logits(register_tile<P, Tiling::keys, W>& s, const row_block<T,
     }
     if constexpr (!Logit::trivial) {
         const where w = block.at.at(block.at.first + at.pack * L, tile.keys.first + first);
-        const P base(Normalised ? log2_e<T> : T(1));
+        const P base(log2_e<T>);
         unroll<W>([&](auto c) HEED_INLINE_LAMBDA {
             where here = w;
             here.row += c * L;
@@ -82,7 +82,9 @@ HEED_INLINE void logits(register_tile<P, Tiling::keys, W>& s, const row_block<T,
             P x[K];
             unroll<K>([&](auto r) HEED_INLINE_LAMBDA { x[r] = s.at[r][c]; });
             logit(x, here);
-            unroll<K>([&](auto r) HEED_INLINE_LAMBDA { s.at[r][c] = x[r] * base; });
+            unroll<K>([&](auto r) HEED_INLINE_LAMBDA {
+                s.at[r][c] = Normalised ? finite_in_base_two(x[r]) * base : x[r];
+            });
         });
     }
     if (!at.full) {
@@ -287,7 +289,7 @@ HEED_NOINLINE void observe_block(const row_block<T, typename Op::scalar>& block,
             y = select(visible, y, hidden);
             store_aligned(to + 2 * size, y);
             if constexpr (Weight::normalised)  // here l holds the inverse of the sum
-                y = exp2_nonpositive(fma(y, P(log2_e<T>), -load_aligned<P>(block.m + c * L))) *
+                y = exp2_nonpositive(fma(finite_in_base_two(y), P(log2_e<T>), -load_aligned<P>(block.m + c * L))) *
                     load_aligned<P>(block.l + c * L);
             else
                 y = weight(y);

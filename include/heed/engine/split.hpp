@@ -24,7 +24,8 @@ namespace heed::inline HEED_ABI::detail {
 /// Most keys of a stretch.
 inline constexpr index_t most_of_stretch = 1024;
 
-/// Parts a head's keys are cut into: at least 512 keys each, at most 32 of them; and those into stretches of one length.
+/// Parts a head's keys are cut into: at least 512 keys each, at most 32 of them, one of no keys; and those into
+/// stretches of one length.
 struct split_cut {
     static constexpr index_t fewest_keys = 512, most_parts = 32;
     index_t span, parts, stretch;
@@ -32,7 +33,7 @@ struct split_cut {
     explicit split_cut(index_t keys)
         : span(std::max(fewest_keys, round_up(ceil_div(keys, most_parts), streamed_tile))), parts(ceil_div(keys, span)),
           stretch(round_up(ceil_div(span, ceil_div(span, most_of_stretch)), streamed_tile)) {}
-    static index_t most(index_t keys) { return std::min(most_parts, ceil_div(keys, fewest_keys)); }
+    static index_t most(index_t keys) { return std::clamp<index_t>(ceil_div(keys, fewest_keys), 1, most_parts); }
     range keys_of(index_t part, index_t keys) const { return {part * span, std::min((part + 1) * span, keys)}; }
 };
 
@@ -280,7 +281,7 @@ private:
     HEED_INLINE P mapped(P x, const where& w) const {
         if constexpr (!std::is_same_v<Score, identity>) x = score_(x, w);
         if constexpr (additive_mask<Mask>) x = mask_.add(x, w);
-        return Weight::normalised ? x * P(log2_e<T>) : x;
+        return Weight::normalised ? finite_in_base_two(x) * P(log2_e<T>) : x;
     }
 
     static T greatest(const P& x) {

@@ -27,8 +27,7 @@ concept key_rule = requires(const Rule& rule, const Cache& cache, index_t b, ind
     { rule.kept(cache, b, g) } -> std::same_as<std::vector<index_t>>;
 };
 
-/// A cache with append, truncate, reorder and keep, and a rule for each of its heads. Trap: sequences of a paged_cache
-/// that share pages need free ones for their copies; what keep throws where there are none leaves the step half done.
+/// A cache with append, truncate, reorder and keep, and a rule for each of its heads.
 template <key_value_source Cache, class Rule>
     requires(mass_rule<Rule> || key_rule<Rule, Cache>)
 class evicting {
@@ -36,14 +35,15 @@ public:
     /// Every head gets a copy of the rule. The cache is referred to, and from now on changes through this loop alone;
     /// keys it holds already start at mass 0. `how` the masses of the query heads of a group become one.
     evicting(Cache& cache, const Rule& rule, over_heads how = over_heads::sum)
-        : cache_(cache), how_(how), heads_(cache.batch(), cache.heads(), head{rule}) {
+        : cache_(cache), how_(how), heads_(cache.batch(), cache.heads(), head{rule, rule, 0, {}}) {
         if constexpr (requires { rule.check(); }) rule.check();
         count_keys();
     }
 
     /// Appends k (B, G, n, D) and v (B, G, n, E), then o = attention(q, cache, o, policies...) for q (B, H, N, D), then
-    /// evicts. N is 1 to decode; a prefill gives its causal mask. What append and attention throw leaves all as it was;
-    /// argument_error where the cache does not hold what the last step left.
+    /// evicts. N is 1 to decode; a prefill gives its causal mask. What is thrown leaves cache and rules as they were:
+    /// argument_error where the cache does not hold what the last step left, where a rule keeps what is not there, and
+    /// where sequences of a paged_cache that share pages have too few free ones for their copies.
     template <class A = default_arch, class Q, class K, class V, class O, class... Policies>
     void step(const Q& q, const K& k, const V& v, O&& o, const Policies&... policies) {
         const index_t N = as_view(q).shape[2];
@@ -56,13 +56,14 @@ public:
             const auto weights =
                 heads_.size() > 0 ? heads_(0, 0).rule.row_weights(N) : std::vector<double>(static_cast<std::size_t>(N));
             attention<A>(q, cache_, o, policies..., weighted_mass{mass, weights});
-            appended.armed = false;
             group_mass(mass, resized(sums_, {of_heads[0], cache_.heads(), of_heads[2]}), how_);
         } else {
             attention<A>(q, cache_, o, policies...);
-            appended.armed = false;
         }
-        heads_.each([&](head& x, index_t b, index_t g) { evict(x, b, g, N); });
+        heads_.each([&](head& x, index_t b, index_t g) { choose(x, b, g, N); });
+        evict();
+        appended.armed = false;
+        heads_.each([](head& x, index_t, index_t) { std::swap(x.rule, x.next); });
         count_keys();
     }
 
@@ -88,10 +89,11 @@ public:
 
 private:
     struct head {
-        Rule rule;
-        index_t held = 0;  // keys after the last step
+        Rule rule, next;            // now, and after the step at hand
+        index_t held = 0;           // keys after the last step
+        std::vector<index_t> kept;  // by the step at hand
     };
-    /// Takes back what was appended, unless attention came to its end.
+    /// Takes back what was appended, unless the step comes to its end.
     struct undo {
         Cache& cache;
         index_t n;
@@ -131,17 +133,29 @@ private:
         });
     }
 
-    void evict(head& x, index_t b, index_t g, index_t N) {
+    /// What stays of a head.
+    void choose(head& x, index_t b, index_t g, index_t N) {
         const index_t keys = cache_.keys(b, g);
-        std::vector<index_t> kept;
         if constexpr (mass_rule<Rule>) {
             const auto most = static_cast<index_t>(sums_.size()) / heads_.size();
             const float* const mass = sums_.data() + (b * cache_.heads() + g) * most;
-            kept = x.rule.step({mass, static_cast<std::size_t>(keys)}, N);
+            x.next = x.rule;
+            x.kept = x.next.step({mass, static_cast<std::size_t>(keys)}, N);
         } else {
-            kept = x.rule.kept(cache_, b, g);
+            x.kept = x.rule.kept(cache_, b, g);
         }
-        if (static_cast<index_t>(kept.size()) < keys) cache_.keep(name_of(b), g, kept);
+        detail::check_kept("evicting::step", x.kept, keys);
+    }
+    /// Of all heads, or of none.
+    void evict() {
+        std::vector<kept_keys> all;
+        heads_.each([&](const head& x, index_t b, index_t g) {
+            if (static_cast<index_t>(x.kept.size()) < cache_.keys(b, g)) all.push_back({name_of(b), g, x.kept});
+        });
+        if constexpr (requires { cache_.keep(all); })
+            cache_.keep(all);
+        else
+            for (const kept_keys& x : all) cache_.keep(x.sequence, x.head, x.keys);
     }
 
     Cache& cache_;

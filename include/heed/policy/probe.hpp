@@ -196,7 +196,8 @@ struct top_keys {
 };
 
 /// Logits at a stage, dense (b, h, n, m), or of chosen rows only: (b, h, rows.size(), m). Every pair is computed, seen
-/// or hidden: a hidden one reads its raw and scored logit, -inf at stage masked, 0 at probability.
+/// or hidden: a hidden one reads its raw and scored logit, -inf at stage masked, 0 at probability. Keys that a head of
+/// a cache does not hold, though another does, have no logit: -inf at all stages, 0 at probability.
 template <class T>
 struct logits {
     using role = roles::probe;
@@ -215,7 +216,12 @@ struct logits {
                       ", ", s.M, ")");
         chosen.check(op, "logits", s.N);
     }
-    void start(index_t, index_t, index_t) const {}
+    void start(index_t b, index_t h, index_t row) const {
+        const auto none = static_cast<T>(at == stage::probability ? 0 : -std::numeric_limits<float>::infinity());
+        chosen.each_place(row, [&](index_t place) {
+            for (index_t j = 0; j < out.shape[3]; ++j) out(b, h, place, j) = none;
+        });
+    }
     bool wants(index_t, index_t, range rows) const { return chosen.some_of(rows); }
     template <class X>
     void observe(const observed<X>& o) const {

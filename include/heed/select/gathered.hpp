@@ -85,6 +85,11 @@ public:
         else
             return heads() > 0 ? source_.keys(b, 0) : 0;
     }
+    void check_rows(const char* op, index_t n) const
+        requires requires(const Source& s) { s.check_rows(op, n); }
+    {
+        source_.check_rows(op, n);
+    }
     template <class T>
     void turn_query(T* row) const
         requires requires(const Source& s) { s.turn_query(row); }

@@ -18,6 +18,15 @@ inline constexpr T softmax_slack = T(8);
 template <class T>
 inline constexpr T no_maximum = std::numeric_limits<T>::lowest();
 
+/// A logit that stays finite in base 2. Many masks add the lowest number to hide a key; a row of nothing else is the
+/// mean of its values, not the NaN of -inf - -inf.
+template <class P>
+HEED_INLINE P finite_in_base_two(const P& x) {
+    using T = typename P::value_type;
+    const P least(T(0.69) * no_maximum<T>);  // ln 2, rounded down
+    return select(x > P(-std::numeric_limits<T>::infinity()), max(x, least), x);
+}
+
 /// Moves m where the tile's logits ask for it. rescale(alpha) is then called: everything summed against the old m is to
 /// be multiplied by alpha, per lane; l is multiplied here.
 template <class P, int R, int C, class Rescale>
