@@ -41,6 +41,17 @@ TEST(rollback, keeps_rows_of_gates) {
         sizes.D, 2);
 }
 
+TEST(rollback, of_a_state_without_rows_or_columns) {
+    for (const auto& [D, E] : {std::pair<index_t, index_t>{0, 19}, {9, 0}}) {
+        auto shape = sizes;
+        shape.D = D, shape.E = E;
+        const recurrence_data<float> x(shape);
+        undoes(x, [&](range r, const auto& f) { f(channel_decay{cut(x.channel.v(), r)}); }, D);
+        undoes(x, [&](range r, const auto& f) { f(value_decay{cut(x.column.v(), r)}); }, D);
+        undoes(x, [&](range r, const auto& f) { f(low_rank{cut(x.a.v(), r), cut(x.b.v(), r)}); }, D);
+    }
+}
+
 TEST(rollback, refuses) {
     const recurrence_data<float> x(sizes);
     const state<float> s(2, 4, 9, 19);

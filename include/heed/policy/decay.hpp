@@ -99,8 +99,7 @@ struct row_decay {
     void load(const token_walk& at, index_t h, index_t heads, T* to, index_t stride) const {
         const index_t head = serving(h, heads, logs.shape[1]);
         for (index_t t = 0; t < at.count; ++t)
-            exponential_row<A>(logs.data + at.b * logs.strides[0] + head * logs.strides[1] + at[t] * logs.strides[2],
-                               logs.strides[3], logs.shape[3], to + t * stride, stride);
+            exponential_row<A>(row_at(logs, at.b, head, at[t]), logs.strides[3], logs.shape[3], to + t * stride, stride);
     }
 };
 
