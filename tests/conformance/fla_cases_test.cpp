@@ -1,89 +1,13 @@
-// heed_test: conformance/recurrence.cpp conformance/recurrence_f32.cpp
+// heed_test: $<TARGET_OBJECTS:heed_replays>
 // Cases as flash-linear-attention's naive code has them, beyond those of tests/data: what their lines mean. Expected
 // outputs are those of the definition, told what the code does.
-#include <gtest/gtest.h>
-
-#include <fstream>
-
-#include "conformance/replay.hpp"
+#include "conformance/written_case.hpp"
 #include "recurrence_data.hpp"
-#include "scratch_folder.hpp"
 
 using namespace test;
-using conformance::engine;
+using conformance::written_case;
 
 namespace {
-
-/// A folder with a case of float32 arrays, tokens before heads or heads before tokens.
-class written_case {
-public:
-    written_case(const std::string& op, bool tokens_first, bool layout_told = true)
-        : tokens_first_(tokens_first), text_("op " + op + "\n") {
-        if (layout_told) said("layout", tokens_first ? "BTHD" : "BHTD");
-    }
-    written_case& said(const std::string& name, const std::string& value) {
-        text_ += "attr " + name + " " + value + "\n";
-        return *this;
-    }
-    /// (B, H, N, D), without the last axis if `numbers`.
-    written_case& rows(const char* side, const std::string& name, const tensor<float>& x, bool numbers = false) {
-        const auto [B, H, N, D] = x.shape();
-        std::vector<float> data;
-        for (index_t b = 0; b < B; ++b)
-            for (index_t i = 0; i < (tokens_first_ ? N : H); ++i)
-                for (index_t j = 0; j < (tokens_first_ ? H : N); ++j)
-                    for (index_t d = 0; d < D; ++d)
-                        data.push_back(tokens_first_ ? x(b, j, i, d) : x(b, i, j, d));
-        std::vector<index_t> shape{B, tokens_first_ ? N : H, tokens_first_ ? H : N};
-        if (!numbers) shape.push_back(D);
-        return file(side, name, "float32", "<f4", shape, data);
-    }
-    written_case& state(const char* side, const std::string& name, const tensor<float>& x) {
-        std::vector<float> data;
-        x.each([&](index_t b, index_t h, index_t d, index_t e) { data.push_back(x(b, h, d, e)); });
-        const auto [B, H, D, E] = x.shape();
-        return file(side, name, "float32", "<f4", {B, H, D, E}, data);
-    }
-    template <class S>
-    written_case& file(const char* side, const std::string& name, const std::string& type, const std::string& descr,
-                       const std::vector<index_t>& shape, const std::vector<S>& data) {
-        std::string tuple, product;
-        for (index_t extent : shape) {
-            tuple += std::to_string(extent) + ",";
-            product += (product.empty() ? "" : "x") + std::to_string(extent);
-        }
-        const std::string header = "{'descr': '" + descr + "', 'fortran_order': False, 'shape': (" + tuple + "), }\n";
-        const std::string path = std::string(side) + "_" + name + ".npy";
-        std::ofstream to(folder_ / path, std::ios::binary);
-        const auto size = static_cast<unsigned>(header.size());
-        to << "\x93NUMPY\x01" << '\0' << static_cast<char>(size & 255) << static_cast<char>(size >> 8) << header;
-        to.write(reinterpret_cast<const char*>(data.data()), static_cast<std::streamsize>(data.size() * sizeof(S)));
-        text_ += std::string(side) + " " + name + " " + type + " " + product + " " + path + "\n";
-        return *this;
-    }
-    /// Replays the case by kernels and by definitions; both must hold, and know every line. Or both must say why not.
-    void replay(const std::string& refusal = "") {
-        std::ofstream(folder_ / "case.txt") << text_;
-        for (engine by : {engine::heed, engine::reference}) {
-            SCOPED_TRACE(by == engine::heed ? "heed" : "ref");
-            test::golden_case c(std::filesystem::path(folder_ / "."));
-            c.load();
-            std::string said;
-            try {
-                conformance::replay_recurrence(c, by);
-                c.require_all_read();
-            } catch (const std::exception& e) {
-                said = e.what();
-            }
-            EXPECT_EQ(said, refusal);
-        }
-    }
-
-private:
-    scratch_folder folder_;
-    bool tokens_first_;
-    std::string text_;
-};
 
 const recurrence_sizes sizes{2, 3, 3, 3, 21, 8, 5, 1, 3};
 
@@ -115,7 +39,8 @@ TEST(fla_cases, a_scale_and_a_layout_that_are_not_told_are_the_code_s_own) {
     with.scale = 1 / std::sqrt(8.0);
     written_case c("rwkv6", false, false);
     operands(c, x, some_state(2), with).rows("in", "w", x.channel);
-    c.file("in", "u", "float32", "<f4", {3, 8}, std::vector<float>(&x.u(0, 0, 0, 0), &x.u(0, 0, 0, 0) + 24)).replay();
+    c.file("in", "u", "float32", "<f4", {3, 8}, std::vector<float>(&x.u(0, 0, 0, 0), &x.u(0, 0, 0, 0) + 24))
+        .replay(conformance::replay_recurrence);
 }
 
 TEST(fla_cases, scales_remarks_and_hints) {
@@ -125,7 +50,10 @@ TEST(fla_cases, scales_remarks_and_hints) {
     written_case c("gated_delta_rule", true);
     c.said("scale", "0.25").said("gate", "log").said("beta", "after sigmoid").said("chunk_size", "64");
     c.said("output_final_state", "True").said("use_qk_l2norm_in_kernel", "False");
-    operands(c, x, some_state(2), with).rows("in", "g", x.token, true).rows("in", "beta", x.beta, true).replay();
+    operands(c, x, some_state(2), with)
+        .rows("in", "g", x.token, true)
+        .rows("in", "beta", x.beta, true)
+        .replay(conformance::replay_recurrence);
 }
 
 TEST(fla_cases, an_unknown_number_is_an_error) {
@@ -133,7 +61,7 @@ TEST(fla_cases, an_unknown_number_is_an_error) {
     written_case c("gla", true);
     c.said("gate_logit_normalizer", "16");
     operands(c, x, some_state(2), x.defined(by_channel)(double{})).rows("in", "g", x.channel);
-    c.replay("gla does not know: attr gate_logit_normalizer");
+    c.replay(conformance::replay_recurrence, "gla does not know: attr gate_logit_normalizer");
 }
 
 TEST(fla_cases, rows_of_length_one) {
@@ -146,7 +74,7 @@ TEST(fla_cases, rows_of_length_one) {
     const expected to(y.q, y.k, y.v, some_state(2), x.defined(by_token | delta)(double{}));
     c.rows("in", "q", x.q).rows("in", "k", x.k).rows("in", "v", x.v).state("in", "initial_state", some_state(2));
     c.rows("in", "g", x.token, true).rows("in", "beta", x.beta, true).rows("out", "o", to.o);
-    c.state("out", "final_state", to.state).replay();
+    c.state("out", "final_state", to.state).replay(conformance::replay_recurrence);
 }
 
 TEST(fla_cases, gates_of_heads_backwards_over_packed_sequences) {
@@ -158,13 +86,16 @@ TEST(fla_cases, gates_of_heads_backwards_over_packed_sequences) {
     written_case c("simple_gla", true);
     c.said("reverse", "1");
     operands(c, x, some_state(3, s), with).file("in", "g_gamma", "float32", "<f4", {3}, x.head);
-    c.file("in", "cu_seqlens", "int32", "<i4", {4}, std::vector<std::int32_t>{0, 4, 4, 21}).replay();
+    c.file("in", "cu_seqlens", "int32", "<i4", {4}, std::vector<std::int32_t>{0, 4, 4, 21})
+        .replay(conformance::replay_recurrence);
 }
 
 TEST(fla_cases, gates_of_values) {
     const recurrence_data<float> x(sizes);
     written_case c("gla", true);
-    operands(c, x, some_state(2), x.defined(by_value)(double{})).rows("in", "gv", x.column).replay();
+    operands(c, x, some_state(2), x.defined(by_value)(double{}))
+        .rows("in", "gv", x.column)
+        .replay(conformance::replay_recurrence);
 }
 
 TEST(fla_cases, householder_factors_of_packed_sequences) {
@@ -179,7 +110,8 @@ TEST(fla_cases, householder_factors_of_packed_sequences) {
         c.said("num_householder", "3");
         operands(c, x, some_state(2, s), with).rows("in", "beta", x.beta, true);
         if (gated) c.rows("in", "g", x.token, true);
-        c.file("in", "offsets", "int64", "<i8", {3}, std::vector<std::int64_t>{0, 20, 21}).replay();
+        c.file("in", "offsets", "int64", "<i8", {3}, std::vector<std::int64_t>{0, 20, 21})
+            .replay(conformance::replay_recurrence);
     }
 }
 
@@ -189,7 +121,7 @@ TEST(fla_cases, more_heads_of_values_than_of_keys) {
     const recurrence_data<float> x(s);
     written_case c("kda", true);
     operands(c, x, some_state(2, s), x.defined(by_channel | delta)(double{})).rows("in", "g", x.channel);
-    c.rows("in", "beta", x.beta, true).replay();
+    c.rows("in", "beta", x.beta, true).replay(conformance::replay_recurrence);
 }
 
 TEST(fla_cases, a_beta_for_each_value) {
@@ -204,7 +136,10 @@ TEST(fla_cases, a_beta_for_each_value) {
     }
     written_case c("delta_rule", false);
     c.rows("in", "q", x.q).rows("in", "k", x.k).rows("in", "v", x.v).rows("in", "beta", beta);
-    c.state("in", "h0", some_state(2)).rows("out", "o", o).state("out", "ht", state).replay();
+    c.state("in", "h0", some_state(2))
+        .rows("out", "o", o)
+        .state("out", "ht", state)
+        .replay(conformance::replay_recurrence);
 }
 
 TEST(fla_cases, decays_of_a_layer) {
@@ -213,7 +148,7 @@ TEST(fla_cases, decays_of_a_layer) {
     with.key_decay = [](index_t, index_t h, index_t, index_t) { return -8.0 / 3 * (1 - 2.0 / 8) * double(h); };
     written_case c("lightning_attn", true);
     c.said("layer_idx", "2").said("num_layers", "8");
-    operands(c, x, some_state(2), with).replay();
+    operands(c, x, some_state(2), with).replay(conformance::replay_recurrence);
 }
 
 }  // namespace

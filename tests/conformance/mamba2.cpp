@@ -8,7 +8,7 @@ namespace conformance {
 
 double replay_mamba2(golden_case& g, engine by) {
     g.take_remarks();
-    for (const char* hint : {"chunk_size", "block_len", "output_final_state"}) g.text(hint);  // without effect on values
+    for (const char* hint : {"chunk_size", "block_len", "output_final_state"}) g.text(hint);
     const array &X = g.needed("x"), &DT = g.needed("dt"), &A = g.needed("A"), &B = g.needed("B"), &C = g.needed("C");
     require(X.rank() == 4 && DT.rank() == 3 && A.rank() == 1, "x, dt, A are not (B, T, H, P), (B, T, H), (H)");
     const index_t batch = X.shape[0], T = X.shape[1], H = X.shape[2], P = X.shape[3];

@@ -19,7 +19,8 @@ ref::recurrence_options<double> gates(const operand<float>& g, const operand<flo
 /// (b, h, n) of (b, h, n, 1).
 view<const float, 3> numbers(const operand<float>& x) {
     require(x.at.shape[3] == 1, "a gate has several channels");
-    return {x.at.data, {x.at.shape[0], x.at.shape[1], x.at.shape[2]}, {x.at.strides[0], x.at.strides[1], x.at.strides[2]}};
+    return {
+        x.at.data, {x.at.shape[0], x.at.shape[1], x.at.shape[2]}, {x.at.strides[0], x.at.strides[1], x.at.strides[2]}};
 }
 
 operand<float> taken(const state<float>& s) {
@@ -62,7 +63,8 @@ double replay_mesa_net(golden_case& c, engine by) {
     } else {
         mesa_state<float> carried(B, H, D, E);
         carried.keys.assign(kk.at), carried.values.assign(kv.at);
-        mesa_net(carried, q.at, k.at, v.at, numbers(beta), dense(l.data(), {H, D}), o.at, steps, token_decay{numbers(g)});
+        mesa_net(carried, q.at, k.at, v.at, numbers(beta), dense(l.data(), {H, D}), o.at, steps,
+                 token_decay{numbers(g)});
         kk = taken(carried.keys), kv = taken(carried.values);
     }
     return std::max({in.compare({"o"}, o), in.compare({"h_kk"}, kk, true), in.compare({"h_kv"}, kv, true)});

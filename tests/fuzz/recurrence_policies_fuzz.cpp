@@ -68,14 +68,12 @@ void turn_rows(decisions& d, scene& x) {
     x.s.D += x.s.D % 2;
     auto data = data_of<float>(d, x);
     for (auto* gate : {&data.channel, &data.angle}) *gate = copied(slice(gate->v(), 3, {0, x.s.D / 2}));
+    const scale by{1 / std::sqrt(std::max<double>(1, static_cast<double>(x.s.D)))};
     const auto rows = [](auto& with) { with.complex_rows = true; };
-    const recurrence_case c{data, turning, rows};
-    if (d.one_in(3)) {
-        auto early = [](auto& with) { with.complex_rows = with.read_before = true; };
-        return meet(d, x, recurrence_case{data, turning, early}, complex_rows{}, data.complex_gate(), read_before{},
-                    scale{1 / std::sqrt(std::max<double>(1, static_cast<double>(x.s.D)))});
-    }
-    meet(d, x, c, complex_rows{}, data.complex_gate(), scale{1 / std::sqrt(std::max<double>(1, static_cast<double>(x.s.D)))});
+    if (d.one_in(3))
+        return meet(d, x, recurrence_case{data, turning | before, rows}, complex_rows{}, data.complex_gate(),
+                    read_before{}, by);
+    meet(d, x, recurrence_case{data, turning, rows}, complex_rows{}, data.complex_gate(), by);
 }
 
 /// Every query reads the last state, of other tokens than its own.
@@ -93,11 +91,13 @@ void run(decisions& d, scene& x, index_t kind) {
     if (kind >= 9) put_in_one_row(d, x);
     if (kind == 7) {
         const auto half = data_of<f16>(d, x);
-        return meet(d, x, recurrence_case{half, by_token, weighted_mean}, elu_plus_one{}, sum_of_keys{}, half.token_gate());
+        return meet(d, x, recurrence_case{half, by_token, weighted_mean}, elu_plus_one{}, sum_of_keys{},
+                    half.token_gate());
     }
     if (kind == 8) {
         const auto brain = data_of<bf16>(d, x);
-        return meet(d, x, brain, by_channel | ranked | before, brain.channel_gate(), brain.low_rank_update(), read_before{});
+        return meet(d, x, brain, by_channel | ranked | before, brain.channel_gate(), brain.low_rank_update(),
+                    read_before{});
     }
     const auto data = data_of<float>(d, x);
     const packed side_by_side{std::span<const index_t>(x.offsets)};
@@ -121,8 +121,8 @@ void run(decisions& d, scene& x, index_t kind) {
             return meet(d, x, recurrence_case{data, by_head | backwards, weighted_mean}, elu_plus_one{}, sum_of_keys{},
                         data.head_gate(), reversed{}, side_by_side);
         default:
-            return meet(d, x, data, by_channel | delta | backwards, data.channel_gate(), data.delta_update(), reversed{},
-                        side_by_side);
+            return meet(d, x, data, by_channel | delta | backwards, data.channel_gate(), data.delta_update(),
+                        reversed{}, side_by_side);
     }
 }
 

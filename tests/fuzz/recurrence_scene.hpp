@@ -120,9 +120,7 @@ struct recurrence_case {
         change(with);
         return with;
     }
-    index_t rows(const scene& x) const {
-        return (parts & turning) && !defined<R>(x).complex_rows ? 2 * x.s.D : x.s.D;
-    }
+    index_t rows(const scene& x) const { return (parts & turning) && !defined<R>(x).complex_rows ? 2 * x.s.D : x.s.D; }
     bool normalised(const scene& x) const { return defined<R>(x).normalised; }
 
     /// A state to begin with; z, where there is one, is its last column, and positive.
@@ -215,7 +213,8 @@ void meet(decisions& d, const scene& x, const recurrence_case<T, Change>& c, con
     if (spoilt) spoil(d, q, k, v, to);
     try {
         in_form(x, [&](const auto& form) {
-            in_exact_scratch([&](const auto& context) { recurrence(q, k, v, to, policies..., form, carried, context); });
+            in_exact_scratch(
+                [&](const auto& context) { recurrence(q, k, v, to, policies..., form, carried, context); });
         });
     } catch (const shape_error& e) {
         if (!spoilt) fail(x, e.what());
