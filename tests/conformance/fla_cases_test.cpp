@@ -1,6 +1,9 @@
 // heed_test: $<TARGET_OBJECTS:heed_replays>
 // Cases as flash-linear-attention's naive code has them, beyond those of tests/data: what their lines mean. Expected
 // outputs are those of the definition, told what the code does.
+#include <heed/ref/log_linear_attention.hpp>
+#include <heed/ref/mesa_net.hpp>
+
 #include "conformance/written_case.hpp"
 #include "recurrence_data.hpp"
 
@@ -149,6 +152,60 @@ TEST(fla_cases, decays_of_a_layer) {
     written_case c("lightning_attn", true);
     c.said("layer_idx", "2").said("num_layers", "8");
     operands(c, x, some_state(2), with).replay(conformance::replay_recurrence);
+}
+
+TEST(fla_cases, log_linear_attention_on_both_updates) {
+    const recurrence_data<float> x(sizes);
+    const auto levels = uniform<float>({2, 3, 21, 6}, 70);
+    for (unsigned parts : {unsigned{by_token}, by_token | delta}) {
+        tensor<float> o({2, 3, 21, 5});
+        ref::log_linear_attention<double>(x.q.v(), x.k.v(), x.v.v(), levels.v(), o.v(), x.defined(parts)(double{}));
+        written_case c("log_linear_attn", true);
+        c.rows("in", "q", x.q).rows("in", "k", x.k).rows("in", "v", x.v).rows("in", "g", x.token, true);
+        if (parts & delta) c.rows("in", "beta", x.beta, true);
+        c.rows("in", "level_scales", levels).rows("out", "o", o).replay(conformance::replay_log_linear);
+    }
+}
+
+TEST(fla_cases, the_mesa_layer_and_its_states) {
+    const recurrence_data<float> x(sizes);
+    const std::vector<float> lambda(24, 0.75f);
+    tensor<float> o({2, 3, 21, 5}), kk = constant<float>({2, 3, 8, 8}, 0), kv = some_state(2);
+    for (index_t row = 0; row < 48; ++row) kk(row / 24, row / 8 % 3, row % 8, row % 8) = 0.5f;
+    const auto first_kk = kk, first_kv = kv;
+    ref::mesa_net<double>(x.q.v(), x.k.v(), x.v.v(), dense(lambda.data(), {3, 8}), o.v(),
+                          x.defined(by_token | delta)(double{}), kk.v(), kv.v());
+    written_case c("mesa_net", true);
+    c.said("max_CG_iteration", "30").rows("in", "q", x.q).rows("in", "k", x.k).rows("in", "v", x.v);
+    c.rows("in", "g", x.token, true)
+        .rows("in", "beta", x.beta, true)
+        .file("in", "lamb", "float32", "<f4", {3, 8}, lambda);
+    c.state("in", "h_kk_init", first_kk).state("in", "h_kv_init", first_kv).rows("out", "o", o);
+    c.state("out", "h_kk", kk).state("out", "h_kv", kv).replay(conformance::replay_mesa_net);
+}
+
+TEST(fla_cases, normalised_linear_attention_and_its_sums_of_keys) {
+    recurrence_data<float> x(sizes);
+    for (auto* t : {&x.q, &x.k})
+        t->each([&](index_t b, index_t h, index_t n, index_t d) { (*t)(b, h, n, d) = std::abs((*t)(b, h, n, d)); });
+    const auto S = some_state(2);
+    const auto z = uniform<float>({2, 3, 8, 1}, 80);
+    tensor<float> from({2, 3, 8, 6}), o({2, 3, 21, 5});
+    from.each(
+        [&](index_t b, index_t h, index_t d, index_t e) { from(b, h, d, e) = e < 5 ? S(b, h, d, e) : z(b, h, d, 0); });
+    auto with = x.defined(plain)(double{});
+    with.normalised = true;
+    auto end = from;
+    ref::recurrence(x.q.v(), x.k.v(), x.v.v(), o.v(), with, end.v());
+    const auto sums = [](const tensor<float>& s) {  // (B, 1, H, D)
+        tensor<float> row({2, 1, 3, 8});
+        row.each([&](index_t b, index_t, index_t h, index_t d) { row(b, 0, h, d) = s(b, h, d, s.shape()[3] - 1); });
+        return row;
+    };
+    written_case c("linear_attn", true);
+    c.said("normalize", "1").rows("in", "q", x.q).rows("in", "k", x.k).rows("in", "v", x.v);
+    c.state("in", "h0", S).state("in", "z0", sums(from)).rows("out", "o", o).state("out", "zt", sums(end));
+    c.state("out", "ht", copied(slice(end.v(), 3, {0, 5}))).replay(conformance::replay_features);
 }
 
 }  // namespace
