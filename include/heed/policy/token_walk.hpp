@@ -96,7 +96,7 @@ void check_log_decay(const char* op, const char* name, const view<const S, Rank>
         check_log_decays(op, name, x.data, x.strides[0], x.shape[0]);
     } else {
         for (index_t i = 0; i < x.shape[0]; ++i) {
-            view<const S, Rank - 1> inner{x.data + i * x.strides[0], {}, {}};
+            view<const S, Rank - 1> inner{x.data ? x.data + i * x.strides[0] : nullptr, {}, {}};
             for (std::size_t a = 1; a < Rank; ++a) {
                 inner.shape[a - 1] = x.shape[a];
                 inner.strides[a - 1] = x.strides[a];

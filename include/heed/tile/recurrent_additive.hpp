@@ -199,10 +199,11 @@ private:
     template <int V, int J, int Q>
     static HEED_INLINE void step(const token_rows<T>& x, index_t t, index_t c, T* s, index_t stride) {
         constexpr bool Reads = Q > 0;
+        constexpr int some = Reads ? Q : 1;
         P u[J][V], by[J][V];
-        [[maybe_unused]] P o[J][Q + 1][V], alike[J];
+        [[maybe_unused]] P o[J][some][V], alike[J];
         const T *k[J], *a[J];
-        [[maybe_unused]] const T* q[J][Q + 1];
+        [[maybe_unused]] const T* q[J][some];
         unroll<J>([&](auto j) HEED_INLINE_LAMBDA {
             k[j] = x.k[t + j];
             unroll<Q>([&](auto r) HEED_INLINE_LAMBDA {
