@@ -149,7 +149,7 @@ struct recurrence_case {
                 });
         auto start = magnitudes_of(from);
         if (parts & turning) start = constant<S>({from.shape()[0], from.shape()[1], x.s.D, x.s.E}, 2 * largest(start));
-        auto additive = options<R>(x, parts & ~(delta | turning | with_bonus | before));
+        auto additive = options<R>(x, parts & ~(delta | turning | with_bonus));
         const auto said = defined<R>(x);  // of magnitudes, features are at least what they are of numbers
         additive.query_features = said.query_features;
         additive.key_features = said.key_features;
