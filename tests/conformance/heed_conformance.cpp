@@ -30,19 +30,16 @@ const std::map<std::string, double (*)(golden_case&, engine)> replays = {
     {"iplr", replay_recurrence},
     {"iplr_delta_rule", replay_recurrence},
     {"kda", replay_recurrence},
+    {"lightning_attn", replay_recurrence},
     {"linear_attn", replay_features},
+    {"log_linear_attn", replay_log_linear},
     {"mamba2_ssd", replay_mamba2},
+    {"mesa_net", replay_mesa_net},
     {"rebased", replay_features},
     {"retention", replay_recurrence},
     {"rwkv6", replay_recurrence},
     {"rwkv7", replay_recurrence},
     {"simple_gla", replay_recurrence},
-};
-
-/// Defined, without a kernel: for --ref alone.
-const std::map<std::string, double (*)(golden_case&)> definitions = {
-    {"log_linear_attn", replay_log_linear},
-    {"mesa_net", replay_mesa_net},
 };
 
 struct tally {
@@ -54,15 +51,13 @@ void run(const std::filesystem::path& folder, engine by, tally& t) {
     try {
         golden_case c(folder);
         const auto replay = replays.find(c.op());
-        const auto definition = definitions.find(c.op());
-        const bool defined = by == engine::reference && definition != definitions.end();
-        if (replay == replays.end() && !defined) {
+        if (replay == replays.end()) {
             ++t.skipped;
             std::printf("skip %s: no op %s\n", name.c_str(), c.op().c_str());
             return;
         }
         c.load();
-        const double worst = defined ? definition->second(c) : replay->second(c, by);
+        const double worst = replay->second(c, by);
         c.require_all_read();
         ++t.passed;
         std::printf("pass %s: %.3f of the tolerance\n", name.c_str(), worst);

@@ -7,8 +7,8 @@
 namespace conformance {
 
 double replay_mamba2(golden_case& g, engine by) {
-    g.text("layout", ""), g.text("state", "");  // prose
-    g.integer("chunk_size", 0);
+    g.take_remarks();
+    for (const char* hint : {"chunk_size", "block_len", "output_final_state"}) g.text(hint);
     const array &X = g.needed("x"), &DT = g.needed("dt"), &A = g.needed("A"), &B = g.needed("B"), &C = g.needed("C");
     require(X.rank() == 4 && DT.rank() == 3 && A.rank() == 1, "x, dt, A are not (B, T, H, P), (B, T, H), (H)");
     const index_t batch = X.shape[0], T = X.shape[1], H = X.shape[2], P = X.shape[3];
@@ -26,8 +26,13 @@ double replay_mamba2(golden_case& g, engine by) {
     const auto a = dense(decay.data(), {H});
     auto y = made<float>(values.shape, true);
     auto S = made<float>({batch, H, N, P});
-    if (const array* initial = g.input("initial_states")) {
-        const auto s = operand_of<float>(*initial, 0, "initial_states");
+    for (const char* name : {"initial_states", "initial_state", "h0"}) {
+        const array* initial = g.input(name);
+        if (!initial) continue;
+        array held = *initial;  // (B, H, P, N), or (B, 1, H, P, N)
+        if (held.rank() == 5 && held.shape[1] == 1) held.shape.erase(held.shape.begin() + 1);
+        const auto s = operand_of<float>(held, 0, name);
+        require(s.at.shape == extents<4>{batch, H, P, N}, "the initial state has another shape");
         S = made_by<float>(S.at.shape, [&](index_t b, index_t h, index_t n, index_t p) { return s.at(b, h, p, n); });
     }
     if (by == engine::reference) {

@@ -23,7 +23,13 @@ void erase(filled& c, const operand<float>& x, const operand<float>& y) {
     c.b = like(c.k, [&](auto... i) { return std::exp(decay(i...)) * key(i...); });
 }
 
-void gated(filled& c, fla_inputs& in) { c.decay = in({"g", "gk"}); }
+void gated(filled& c, fla_inputs& in) {
+    c.decay = in.maybe({"g", "gk"});
+    c.value_decay = in.maybe({"gv"});
+    if (const array* of_heads = in.of().input("g_gamma")) c.head_decay = of_heads->as<float>();
+    require((c.decay.at.data != nullptr) + (c.value_decay.at.data != nullptr) + !c.head_decay.empty() == 1,
+            "there is not one gate");
+}
 void delta(filled& c, fla_inputs& in) { c.beta = in({"beta"}); }
 void gated_delta(filled& c, fla_inputs& in) {
     c.beta = in({"beta"});
@@ -32,6 +38,13 @@ void gated_delta(filled& c, fla_inputs& in) {
 void retention(filled& c, fla_inputs&) {
     for (index_t h = 0; h < c.q.at.shape[1]; ++h)
         c.head_decay.push_back(static_cast<float>(std::log1p(-std::exp2(-5.0 - static_cast<double>(h)))));
+}
+void lightning(filled& c, fla_inputs& in) {
+    const auto layer = static_cast<double>(in.of().integer("layer_idx", 0));
+    const auto layers = static_cast<double>(in.of().integer("num_layers", 1));
+    const index_t H = c.q.at.shape[1];
+    for (index_t h = 0; h < H; ++h)
+        c.head_decay.push_back(static_cast<float>(-8.0 / static_cast<double>(H) * (1 - layer / layers) * double(h)));
 }
 void rwkv6(filled& c, fla_inputs& in) {
     const array& u = in.of().needed("u");
@@ -74,6 +87,7 @@ struct rule {
 const std::map<std::string, rule> rules = {
     {"simple_gla", {gated}},
     {"gla", {gated}},
+    {"lightning_attn", {lightning}},
     {"retention", {retention}},
     {"rwkv6", {rwkv6}},
     {"delta_rule", {delta}},
@@ -89,6 +103,49 @@ const std::map<std::string, rule> rules = {
     {"gated_delta_product", {delta_product, false}},
 };
 
+/// f(x) in place of each view x with rows of tokens.
+template <class F>
+void change_tokens(filled& c, F&& f) {
+    for (operand<float>* x : {&c.q, &c.k, &c.v, &c.o, &c.decay, &c.value_decay, &c.beta, &c.a, &c.b})
+        if (x->at.data) x->at = f(x->at);
+}
+
+/// Runs a call column by column of its values, if beta has a number for each: recurrences of their own.
+void run_columns(filled& c, engine by) {
+    const index_t E = c.beta.at.data ? c.beta.at.shape[3] : 1;
+    if (E == 1) return run_recurrence(c, by);
+    require(E == c.v.at.shape[3], "beta has another width than v");
+    for (index_t e = 0; e < E; ++e) {
+        filled column = c;  // its views are of the elements of c
+        for (operand<float>* x : {&column.v, &column.o, &column.beta, &column.state})
+            x->at = slice(x->at, 3, {e, e + 1});
+        run_recurrence(column, by);
+    }
+}
+
+/// Runs sequences by themselves, from the first token to the last or from the last to the first.
+void run_sequences(filled& c, engine by, const std::vector<index_t>& offsets, bool reverse) {
+    if (offsets.empty()) {
+        if (reverse) change_tokens(c, [](const view<float>& x) { return flipped(x, 2); });
+        run_columns(c, by);
+        if (reverse) change_tokens(c, [](const view<float>& x) { return flipped(x, 2); });
+        return;
+    }
+    const index_t N = c.q.at.shape[2];
+    require(c.q.at.shape[0] == 1 && offsets.front() == 0 && offsets.back() == N, "offsets do not go over one row");
+    for (std::size_t s = 0; s + 1 < offsets.size(); ++s) {
+        require(offsets[s] <= offsets[s + 1], "offsets fall");
+        filled one = c;
+        change_tokens(one, [&](const view<float>& x) {
+            const index_t rows = x.shape[2] / N;  // of a token
+            return slice(x, 2, {rows * offsets[s], rows * offsets[s + 1]});
+        });
+        const auto at = static_cast<index_t>(s);
+        one.state.at = slice(one.state.at, 0, {at, at + 1});
+        run_sequences(one, by, {}, reverse);
+    }
+}
+
 }  // namespace
 
 double replay_recurrence(golden_case& g, engine by) {
@@ -98,9 +155,12 @@ double replay_recurrence(golden_case& g, engine by) {
     in.qkv(c, op.scaled);
     op.fill(c, in);
     c.state = in.state({"h0", "initial_state"});
-    c.finish(in.tokens_first());
-    run_recurrence(c, by);
-    return std::max(in.compare("o", c.o), in.compare("ht", c.state, true));
+    const auto offsets = in.offsets();
+    const bool reverse = g.flag("reverse", false);
+    require(!reverse || c.k.at.shape[2] == c.q.at.shape[2], "reverse goes with one row of k a token");
+    c.finish(in.tokens_first(), offsets.empty() ? c.q.at.shape[0] : static_cast<index_t>(offsets.size()) - 1);
+    run_sequences(c, by, offsets, reverse);
+    return std::max(in.compare({"o"}, c.o), in.compare({"ht", "final_state"}, c.state, true));
 }
 
 }  // namespace conformance

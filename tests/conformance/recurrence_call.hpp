@@ -20,13 +20,14 @@ struct recurrence_call {
     double scale = 1;
 
     index_t state_heads() const { return std::max(k.at.shape[1], v.at.shape[1]); }
-    /// Makes the output and, where the case has none, an initial state of zeros.
-    void finish(bool tokens_first) {
+    /// Makes the output and, where the case has none, an initial state of zeros; a state a sequence.
+    void finish(bool tokens_first, index_t sequences) {
         const index_t B = q.at.shape[0], N = q.at.shape[2], D = q.at.shape[3], E = v.at.shape[3];
         o = made<T>({B, std::max(q.at.shape[1], state_heads()), N, E}, tokens_first);
-        if (!state.at.data) state = made<real>({B, state_heads(), D, E});
-        require(state.at.shape == extents<4>{B, state_heads(), D, E}, "the initial state has another shape");
+        if (!state.at.data) state = made<real>({sequences, state_heads(), D, E});
+        require(state.at.shape == extents<4>{sequences, state_heads(), D, E}, "the initial state has another shape");
     }
+    void finish(bool tokens_first) { finish(tokens_first, q.at.shape[0]); }
 };
 
 /// Runs the call; one file a type, so that they compile side by side.

@@ -57,7 +57,7 @@ double replay_features(golden_case& g, engine by) {
     c.state = in.state({"h0", "initial_state"});
     const index_t E = c.v.at.shape[3];
     if (divides) {
-        const auto z = in.state({"z0"});
+        const auto z = in.state({"z0", "z_init"});
         c.v = with_a_column(c.v, [](index_t, index_t, index_t) { return 1.0f; });
         if (c.state.at.data)
             c.state = with_a_column(c.state, [&](index_t b, index_t h, index_t d) {
@@ -79,7 +79,15 @@ double replay_features(golden_case& g, engine by) {
                 }
     const auto S = made_by<float>({shape[0], c.state.at.shape[1], c.state.at.shape[2], E},
                                   [&](index_t b, index_t h, index_t d, index_t e) { return c.state.at(b, h, d, e); });
-    return std::max(in.compare("o", o), in.compare("ht", S, true));
+    double worst = std::max(in.compare({"o"}, o), in.compare({"ht", "final_state"}, S, true));
+    if (divides) {  // the sums of keys, (B, 1, H, D)
+        const auto [B, H, D, columns] = c.state.at.shape;
+        const auto z = made_by<float>({B, 1, H, D}, [&, at = c.state.at](index_t b, index_t, index_t h, index_t d) {
+            return at(b, h, d, E);
+        });
+        worst = std::max(worst, in.compare({"zt", "z_final"}, z, true));
+    }
+    return worst;
 }
 
 }  // namespace conformance

@@ -46,10 +46,8 @@ double replay_slots(golden_case& g, engine by) {
     } else {
         run_slots(keys, values, s, decay);
     }
-    double worst = in.compare("o", values.o);
-    for (const char* name : {"hkt", "ht_k"}) worst = std::max(worst, in.compare(name, keys.state, true));
-    for (const char* name : {"hvt", "ht_v"}) worst = std::max(worst, in.compare(name, values.state, true));
-    return worst;
+    return std::max({in.compare({"o"}, values.o), in.compare({"hkt", "ht_k"}, keys.state, true),
+                     in.compare({"hvt", "ht_v"}, values.state, true)});
 }
 
 }  // namespace conformance

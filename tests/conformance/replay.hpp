@@ -25,8 +25,8 @@ double replay_recurrence(golden_case& c, engine by);
 double replay_features(golden_case& c, engine by);
 double replay_slots(golden_case& c, engine by);
 double replay_mamba2(golden_case& c, engine by);
-double replay_log_linear(golden_case& c);
-double replay_mesa_net(golden_case& c);
+double replay_log_linear(golden_case& c, engine by);
+double replay_mesa_net(golden_case& c, engine by);
 
 /// Error tolerated relative to max(1, |x|), by the type of an output.
 inline double tolerance_of(const std::string& type) {

@@ -24,6 +24,8 @@ double replay_hgrn_in(golden_case& g, engine by) {
     require(X.rank() == 3 && gates.shape == X.shape, "x is [B, N, C], and g too");
     const std::string recurrence = g.text("recurrence");
     require(recurrence.empty() || recurrence == "h=exp(g)*h+x", "no recurrence " + recurrence);
+    g.take_remarks();
+    for (const char* hint : {"chunk_size", "output_final_state"}) g.text(hint);  // without effect on values
     const index_t B = X.shape[0], N = X.shape[1], C = X.shape[2];
     const auto x = X.as<T>(), l = gates.as<T>();
     std::vector<T> o(x.size()), state(static_cast<std::size_t>(B * C));

@@ -46,6 +46,8 @@ struct operands {
           gate(g.input("z")),
           bias(g.input("delta_bias")) {
         const std::string layout = g.text("layout");
+        g.take_remarks();
+        g.text("return_last_state");  // without effect on values
         require(layout.empty() || layout.rfind("u,delta,z:[B,D,L];_A:[D,N];", 0) == 0, "no layout " + layout);
         require(u.rank() == 3 && decay.rank() == 2, "u is [B, C, N] and A [C, S]");
         B = u.shape[0], C = u.shape[1], N = u.shape[2], S = decay.shape[1];
@@ -54,9 +56,7 @@ struct operands {
         if (skip) skip_ = skip->as<R>();
         if (gate) gate_ = gate->as<R>();
         if (bias) bias_ = bias->as<R>();
-        const auto flag = g.integer("delta_softplus", 0);
-        require(flag == 0 || flag == 1, "delta_softplus is neither 0 nor 1");
-        softplus = flag == 1;
+        softplus = g.flag("delta_softplus", false);
         y.resize(u_.size());
         state.resize(static_cast<std::size_t>(B * C * S));
         if (const array* first = g.input("initial_state")) state = first->as<R>();

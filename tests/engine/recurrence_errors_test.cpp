@@ -127,4 +127,16 @@ TEST(recurrence_errors, empty_extents_are_valid) {
     recurrence(none, none, none, o);
 }
 
+TEST(recurrence_errors, what_has_no_elements_needs_no_memory) {
+    const recurrence_data<float> x({2, 2, 2, 2, 30, 4, 5});
+    const view<float> nothing = heads(static_cast<float*>(nullptr), {2, 2, 30, 0});
+    const view<const float> no_rows(nothing);
+    state<float> no_columns(2, 2, 4, 0), s(2, 2, 0, 5);
+    recurrence(x.q.v(), x.k.v(), no_rows, nothing, x.channel_gate(), no_columns);
+    recurrence(x.q.v(), x.k.v(), no_rows, nothing, value_decay{no_rows}, chunked{16}, rms{});
+    tensor<float> o({2, 2, 30, 5});
+    recurrence(no_rows, no_rows, x.v.v(), o, low_rank{no_rows, no_rows}, channel_decay{no_rows}, s);
+    o.each([&](index_t b, index_t h, index_t n, index_t e) { EXPECT_EQ(o(b, h, n, e), 0); });
+}
+
 }  // namespace

@@ -104,6 +104,16 @@ TEST(recurrence_reads, complex_decays_of_no_channels_read_nothing) {
     EXPECT_TRUE(recurs(x, turning, complex_decay{wide.channel.v(), x.angle.v()}));
 }
 
+TEST(recurrence_reads, complex_decays_turn_by_any_angle) {
+    recurrence_data<float> x({1, 2, 2, 2, 40, 9, 17, 1, 2});
+    for (double reach : {1.0, 3e3, 3e5}) {  // within what packs turn by, at its edge and beyond
+        x.angle.each([&](index_t b, index_t h, index_t n, index_t d) {
+            x.angle(b, h, n, d) = static_cast<float>(reach * (d % 3 + 1) * std::cos(static_cast<double>(n * 9 + d)));
+        });
+        EXPECT_TRUE(recurs(x, turning, x.complex_gate()));
+    }
+}
+
 TEST(recurrence_reads, complex_decay_without_a_turn_is_channel_decay) {
     recurrence_data<double> x({1, 2, 2, 2, 40, 9, 17, 1, 2});
     x.angle.fill([](index_t) { return 0; });

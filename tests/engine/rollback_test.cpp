@@ -41,6 +41,17 @@ TEST(rollback, keeps_rows_of_gates) {
         sizes.D, 2);
 }
 
+TEST(rollback, of_a_state_without_rows_or_columns) {
+    for (const auto& [D, E] : {std::pair<index_t, index_t>{0, 19}, {9, 0}}) {
+        auto shape = sizes;
+        shape.D = D, shape.E = E;
+        const recurrence_data<float> x(shape);
+        undoes(x, [&](range r, const auto& f) { f(channel_decay{cut(x.channel.v(), r)}); }, D);
+        undoes(x, [&](range r, const auto& f) { f(value_decay{cut(x.column.v(), r)}); }, D);
+        undoes(x, [&](range r, const auto& f) { f(low_rank{cut(x.a.v(), r), cut(x.b.v(), r)}); }, D);
+    }
+}
+
 TEST(rollback, refuses) {
     const recurrence_data<float> x(sizes);
     const state<float> s(2, 4, 9, 19);
@@ -90,6 +101,31 @@ TEST(absorb_and_recall, are_the_halves_of_a_recurrence) {
     check(causal_order{}, in_chunks, in_chunks, mapped);
     check(non_causal{}, in_chunks, in_chunks, nothing);
     check(causal_order{}, delta_in_chunks, delta_in_chunks, mapped);
+}
+
+TEST(absorb_and_recall, of_complex_states) {
+    auto shape = sizes;
+    shape.N = 37, shape.D = 10;
+    recurrence_data<float> x(shape);
+    const auto reads_what_was_written = [&](index_t rows, const auto& gate, const auto&... features) {
+        state<float> whole(2, 4, rows, 19), half = whole;
+        tensor<float> o({2, 4, 37, 19}), last({2, 4, 37, 19});
+        recurrence(x.q.v(), x.k.v(), x.v.v(), o.v(), whole, non_causal{}, gate, scale{2}, features...);
+        absorb(half, x.k.v(), x.v.v(), gate, features...);
+        if constexpr (sizeof...(features) > 0)
+            recall(half, x.q.v(), last.v(), scale{2}, features...);
+        else
+            recall(half, x.q.v(), last.v(), scale{2}, complex_state{});
+        EXPECT_TRUE(all_near(values_of(whole), values_of(half), 1e-5));
+        EXPECT_TRUE(all_near(o, last, 2e-5));
+    };
+    reads_what_was_written(20, x.complex_gate());
+    const auto channel = slice(x.channel.v(), 3, {0, 5}), angle = slice(x.angle.v(), 3, {0, 5});
+    reads_what_was_written(10, complex_decay{channel, angle}, complex_rows{});
+    const state<float> real(2, 4, 10, 19);
+    tensor<float> o({2, 4, 37, 19});
+    refuses<shape_error>([&] { recall(real, x.q.v(), o.v(), complex_state{}); },
+                         "recall: the state has 10 rows, the call needs 20");
 }
 
 }  // namespace

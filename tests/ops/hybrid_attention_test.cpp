@@ -111,4 +111,28 @@ TEST(hybrid_attention, refuses_before_it_writes) {
         [&](index_t b, index_t h, index_t n, index_t e) { EXPECT_TRUE(std::isnan(o(b, h, n, e))) << "was written"; });
 }
 
+TEST(hybrid_attention, of_sequences_side_by_side_is_that_of_each) {
+    const std::vector<index_t> offsets{0, 1, 1, 30, 45}, exact = every(4, 45);
+    data x(45, 45);
+    for (auto* t : {&x.q, &x.k, &x.v}) *t = copied(slice(t->v(), 0, {0, 1}));
+    tensor<float> o({1, 2, 45, 19}), one(o.shape());
+    const auto run = [&](const auto& cut, const std::vector<index_t>& at, const auto& to, const auto&... more) {
+        hybrid_attention(cut(x.q.v()), cut(x.k.v()), cut(x.v.v()), to, std::span<const index_t>(at), elu_plus_one{},
+                         1e-6, more...);
+    };
+    run([](const auto& y) { return y; }, exact, o.v(), packed{offsets});
+    for (std::size_t s = 1; s < offsets.size(); ++s) {
+        const auto cut = [&](const auto& y) { return slice(y, 2, {offsets[s - 1], offsets[s]}); };
+        std::vector<index_t> own;
+        for (index_t j : exact)
+            if (j >= offsets[s - 1] && j < offsets[s]) own.push_back(j - offsets[s - 1]);
+        run(cut, own, cut(one.v()));
+    }
+    EXPECT_TRUE(same_values(o, one));
+    const std::vector<index_t> few{0, 44};
+    refuses<shape_error>([&] { run([](const auto& y) { return y; }, exact, one.v(), packed{few}); },
+                         "packed offsets end at 44, there are 45 tokens");
+    EXPECT_TRUE(same_values(o, one));
+}
+
 }  // namespace

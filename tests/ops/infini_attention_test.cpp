@@ -161,4 +161,35 @@ TEST(infini_attention, turns_local_rows_only) {
         "infini_attention: local q has tokens 36, q has 37");
 }
 
+TEST(infini_attention, of_sequences_side_by_side_is_that_of_each) {
+    const std::vector<index_t> offsets{0, 5, 5, 21, 37};
+    const std::vector<float> gate{0.4f, -1.2f};
+    data x(37);
+    for (auto* t : {&x.q, &x.k, &x.v}) *t = copied(slice(t->v(), 0, {0, 1}));
+    tensor<float> o({1, 2, 37, 19}), one(o.shape());
+    infini_memory<float> memory(4, 2, 9, 19);
+    memory.fold(normal<float>({4, 2, 3, 9}, 7), normal<float>({4, 2, 3, 19}, 8));  // where sequences start from
+    auto whole = memory;
+    const auto positions = local_rows(x.q.v(), x.k.v());
+    infini_attention(whole, x.q, x.k, x.v, o, 6, gate, infini_update::delta, packed{offsets}, positions);
+    for (index_t s = 0; s < 4; ++s) {
+        const auto i = static_cast<std::size_t>(s);
+        const auto cut = [&](const tensor<float>& y) { return slice(y.v(), 2, {offsets[i], offsets[i + 1]}); };
+        infini_memory<float> own(1, 2, 9, 19);
+        heed::detail::copy_sequence(memory.held(), s, own.held(), 0);
+        infini_attention(own, cut(x.q), cut(x.k), cut(x.v), slice(one.v(), 2, {offsets[i], offsets[i + 1]}), 6, gate,
+                         infini_update::delta);
+        const auto of = [&](const infini_memory<float>& m, index_t b) {
+            return copied(slice(m.held().values(), 0, {b, b + 1}));
+        };
+        EXPECT_TRUE(same_values(of(whole, s), of(own, 0))) << s;
+    }
+    EXPECT_TRUE(same_values(o, one));
+    infini_memory<float> few(3, 2, 9, 19);
+    refuses<shape_error>(
+        [&] { infini_attention(few, x.q, x.k, x.v, one, 6, gate, infini_update::linear, packed{offsets}); },
+        "infini_attention: the state has 3 sequences, the call needs 4");
+    EXPECT_TRUE(same_values(o, one));
+}
+
 }  // namespace

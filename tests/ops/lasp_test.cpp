@@ -3,6 +3,7 @@
 #include <heed/core/threads.hpp>
 #include <heed/ops/lasp.hpp>
 #include <heed/ops/retention.hpp>
+#include <heed/policy/feature_gate.hpp>
 
 #include "recurs.hpp"
 #include "refuses.hpp"
@@ -69,6 +70,24 @@ TEST(lasp, is_the_recurrence_however_it_is_cut) {
     const auto positive = positive_data();
     cut_alike(positive, plain, true, sum_of_keys{});
     cut_alike(positive, by_token, true, positive.token_gate(), sum_of_keys{});
+}
+
+TEST(lasp, maps_rows_as_one_piece_does) {
+    const recurrence_data<float> x(sizes);
+    const auto cut_as_one = [&](index_t rows, const auto&... policies) {
+        tensor<float> o({2, 4, 37, 19}), one(o.shape());
+        state<float> whole(2, 2, rows, 19), s = whole;
+        recurrence(x.q, x.k, x.v, one, whole, policies...);
+        for (const auto& cuts : all_cuts) {
+            s.clear();
+            lasp(x.q, x.k, x.v, o, std::span<const index_t>(cuts), s, policies...);
+            EXPECT_TRUE(all_near(o, one, 2e-5));
+            EXPECT_TRUE(all_near(copied(s.values()), copied(whole.values()), 2e-5));
+        }
+    };
+    cut_as_one(9, elu_plus_one{}, sum_of_keys{}, x.token_gate());
+    cut_as_one(18, cosformer_features{40}, sum_of_keys{1});  // positions go on from part to part
+    cut_as_one(9, gated_features{exp_features{}, numbers(x.token)}, x.channel_gate());
 }
 
 TEST(lasp, of_retention_is_retention) {

@@ -18,8 +18,8 @@ recurrence_sizes sized(index_t N, index_t D = 9, index_t E = 19) { return {2, 1,
 struct data : recurrence_data<float> {
     tensor<float> scales;
     explicit data(const recurrence_sizes& sizes)
-        : recurrence_data<float>(sizes), scales(uniform<float>({sizes.B, 2, sizes.N, 9}, 20, 0, 1)) {}
-    tensor<float> out() const { return tensor<float>({s.B, 2, s.N, s.E}); }
+        : recurrence_data<float>(sizes), scales(uniform<float>({sizes.B, sizes.Ho(), sizes.N, 9}, 20, 0, 1)) {}
+    tensor<float> out() const { return tensor<float>({s.B, s.Ho(), s.N, s.E}); }
 };
 
 template <class... P>
@@ -55,6 +55,22 @@ TEST(log_linear_attention, on_gated_delta_nets_is_the_definition) {
         const data x(sized(N));
         defined(x, by_token | delta, x.token_gate(), x.delta_update());
     }
+}
+
+TEST(log_linear_attention, of_several_queries_a_state_is_the_definition) {
+    auto sizes = sized(77);
+    sizes.Hq = 6;
+    data x(sizes);
+    defined(x, plain);
+    defined(x, by_token, x.token_gate());
+    defined(x, by_token | delta, x.token_gate(), x.delta_update());
+    x.scales.fill([](index_t) { return 1; });
+    auto o = x.out();
+    recurrence(x.q, x.k, x.v, o, x.token_gate(), scale{1});
+    EXPECT_TRUE(all_near(attended(x, x.token_gate()), o, 2e-5));
+    log_linear_state<float> s(2, 6, 9, 19);
+    refuses<shape_error>([&] { log_linear_attention(s, x.q, x.k, x.v, x.scales, o); },
+                         "the state is of (2, 6, 9, 19), the call of (2, 2, 9, 19)");
 }
 
 TEST(log_linear_attention, with_every_scale_1_is_the_recurrence) {

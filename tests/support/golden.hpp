@@ -44,6 +44,24 @@ public:
     std::string text(const std::string& name, const std::string& otherwise = "") {
         return attribute(name).value_or(otherwise);
     }
+    /// 0 or 1, or the same in Python's words; otherwise if it is not there, or None.
+    bool flag(const std::string& name, bool otherwise) {
+        const std::string said = text(name, "None");
+        if (said == "None") return otherwise;
+        if (said == "True" || said == "true" || said == "1") return true;
+        if (said == "False" || said == "false" || said == "0") return false;
+        throw std::runtime_error("attribute " + name + " is " + said + ", neither true nor false");
+    }
+    /// Takes attributes that are no numbers and no words of Python for what they are, remarks on how to read the case.
+    void take_remarks() {
+        for (const auto& [name, said] : attributes_) {
+            double number = 0;
+            const auto [end, error] = std::from_chars(said.data(), said.data() + said.size(), number);
+            const bool is_number = error == std::errc{} && end == said.data() + said.size();
+            if (!is_number && said != "True" && said != "False" && said != "true" && said != "false" && said != "None")
+                read_.insert("attr " + name);
+        }
+    }
     bool has(const std::string& attribute_name) const { return attributes_.count(attribute_name) > 0; }
 
     /// nullptr if the case has none.

@@ -115,10 +115,12 @@ void check_state(const char* op, const state<T>* s, const recurrence_extents& x,
 }
 
 /// Whether blocks of tokens may pay: token by token a delta rule reads its state twice and waits for the first reading,
-/// which a block of a large state saves. Measured at D = E = 64 and 128.
+/// which a block of a large state saves. Measured at D = E = 64 and 128, where products of two factors gain as well and
+/// those of four do not; decays of rows and complex ones gain nothing, those of columns and low ranks lose half.
 template <class Loader>
 inline constexpr bool blocks_may_pay =
-    (Loader::decay == decay_kind::none || Loader::decay == decay_kind::scalar) && Loader::update == update_kind::delta;
+    (Loader::decay == decay_kind::none || Loader::decay == decay_kind::scalar) &&
+    (Loader::update == update_kind::delta || Loader::update == update_kind::householder);
 template <class Loader, class Form>
 inline constexpr bool in_blocks =
     std::is_same_v<Form, fastest_form> ? blocks_may_pay<Loader> : !std::is_same_v<Form, recurrent>;
@@ -126,11 +128,11 @@ inline constexpr bool in_blocks =
 /// Which form is computed, and in which chunks. A state without rows has none: its outputs are empty sums, and products
 /// of tokens that are 0 would meet a NaN.
 template <class Loader, class Form>
-form_choice choose_form(const char* op, const Form& form, index_t N, index_t D) {
+form_choice choose_form(const char* op, const Form& form, index_t N, index_t D, index_t steps) {
     if constexpr (!in_blocks<Loader, Form>) {
         return {0};
     } else if constexpr (std::is_same_v<Form, fastest_form>) {
-        return {N >= token_block && D >= 96 ? token_block : 0, token_block};
+        return {N >= token_block && D >= 96 && steps <= 2 ? token_block : 0, token_block};
     } else if constexpr (std::is_same_v<Form, parallel>) {
         return {D > 0 ? std::max<index_t>(N, 1) : 0};
     } else {
@@ -172,6 +174,8 @@ void with_recurrence(const char* op, const view<Q>& q, const view<K>& k, const v
                   "heed: a bonus and reads before the token go with causal orders only");
     static_assert(Loader::update == update_kind::additive || !is_complex(Loader::decay),
                   "heed: a complex decay goes with additive updates only");
+    static_assert(!Call::writes || !std::is_same_v<std::remove_const_t<decltype(forget)>, complex_state>,
+                  "heed: complex_state says what recall reads; a recurrence has a complex_decay");
     static_assert(!Call::normalised || (!is_complex(Loader::decay) && Loader::decay != decay_kind::columns),
                   "heed: no normaliser goes with a complex decay or one of value channels");
     static_assert(!Call::normalised || Loader::update == update_kind::additive,
@@ -207,7 +211,8 @@ void with_recurrence(const char* op, const view<Q>& q, const view<K>& k, const v
             longest = std::max(longest, sequences.offsets[i + 1] - sequences.offsets[i]);
         }
     }
-    const form_choice chosen = choose_form<Loader, std::remove_const_t<decltype(form)>>(op, form, longest, x.D);
+    const form_choice chosen =
+        choose_form<Loader, std::remove_const_t<decltype(form)>>(op, form, longest, x.D, write.steps());
     const Loader load{q, k, v, forget, write, observe, features, static_cast<T>(scale_by), x};
     check_state(op, carried, x, load.state_rows());
     check_apart(op, o, {"decay", "update", "read", "features", "normaliser", "packed offsets"}, forget, write, observe,
@@ -290,12 +295,13 @@ void absorb(state<T>& s, const K& k, const V& v, Policies&&... policies) {
 }
 
 /// o_t = scale q_t^T S for a state s that stays as it is; q (B, Hq, N, D), o (B, max(Hq, Hs), N, E). Policies: features,
-/// normaliser, scale, on.
+/// normaliser, scale, on; complex_state{} of a complex state, which complex_rows{} are always of.
 template <class A = default_arch, class T, class Q, class O, class... Policies>
 void recall(const state<T>& s, const Q& q, O&& o, Policies&&... policies) {
     static constexpr const char* op = "recall";
     static_assert(((has_role<Policies, roles::features> || has_role<Policies, roles::normaliser> ||
-                    has_role<Policies, roles::scale> || has_role<Policies, roles::context>)&&...),
+                    has_role<Policies, roles::scale> || has_role<Policies, roles::context> ||
+                    std::is_same_v<std::remove_cvref_t<Policies>, complex_state>)&&...),
                   "heed: an argument is not a policy of reading a state");
     const auto queries = as_view(q);
     const auto [B, Hs, D, E] = s.shape();
@@ -304,9 +310,16 @@ void recall(const state<T>& s, const Q& q, O&& o, Policies&&... policies) {
     const detail::only_read order;
     const chunked form{token_block};
     auto& held = const_cast<state<T>&>(s);  // order says that it is only read
-    detail::with_recurrence<A>(
-        op, queries, k, v, as_view(o), [&](const auto& call) { detail::run_recurrence(call, op, policies...); }, held,
-        order, form, policies...);
+    const auto read = [&](const auto&... more) {
+        detail::with_recurrence<A>(
+            op, queries, k, v, as_view(o), [&](const auto& call) { detail::run_recurrence(call, op, policies...); },
+            held, order, form, policies..., more...);
+    };
+    constexpr bool paired = (std::is_same_v<std::remove_cvref_t<Policies>, complex_rows> || ...);
+    if constexpr (paired && detail::count_of_role<roles::decay, Policies...> == 0)
+        read(complex_state{});
+    else
+        read();
 }
 
 }  // namespace heed::inline HEED_ABI

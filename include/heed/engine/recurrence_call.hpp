@@ -196,7 +196,7 @@ private:
     /// Normalises the outputs of a block and stores them, where kernels have not.
     void deliver(const token_rows<T>& x, const token_rows<T>& z, const token_walk& all, index_t t, index_t h, range values,
                  const T* scratch) const {
-        if (x.o.data != scratch) return;
+        if (x.o.data != scratch || values.size() == 0) return;
         for (index_t r = 0; r < x.reads; ++r)
             for (index_t i = 0; i < x.count; ++i) {
                 T* const row = x.output(r, i);

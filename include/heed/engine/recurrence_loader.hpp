@@ -97,7 +97,7 @@ struct recurrence_loader {
         r.o_read = token_block * s.column;
         if (direct && in_place) {
             if constexpr (std::is_same_v<O, T>)
-                if (direct->strides[3] == 1 && values.size() % L == 0) {
+                if (direct->strides[3] == 1 && values.size() > 0 && values.size() % L == 0) {
                     r.o = {&(*direct)(at.b, h * r.reads, at[0], values.first), at.step * direct->strides[2]};
                     r.o_read = direct->strides[1];
                     r.around = outweighs_caches(*direct) && starts_line(r.o.data);

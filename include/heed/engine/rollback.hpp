@@ -98,17 +98,6 @@ inline constexpr bool has_positions = false;
 template <class... Ring>
 inline constexpr bool has_positions<std::tuple<Ring...>> = (std::is_same_v<Ring, position_ring> || ...);
 
-/// Sequence b of one state becomes that of another.
-template <class T>
-void copy_sequence(const state<T>& from, const state<T>& to, index_t b) {
-    const auto [B, H, D, E] = from.shape();
-    for (index_t h = 0; h < H; ++h)
-        for (index_t d = 0; d < D; ++d) {
-            for (index_t e = 0; e < E; ++e) to.values()(b, h, d, e) = from.values()(b, h, d, e);
-            to.key_sums()(b, h, d) = from.key_sums()(b, h, d);
-        }
-}
-
 }  // namespace detail
 
 /// K and V: elements of keys and values; P: the policies of every step, those of recurrence but form, order and packed.
@@ -178,8 +167,8 @@ public:
         for (index_t t = 0; t <= count_ - *least; ++t) {
             if (t > 0) replay<A>(at, slot(t - 1));
             for (index_t b = 0; b < B; ++b) {
-                if (t == kept(b) && t < count_) detail::copy_sequence(at, now_, b);
-                if (t == kept(b) - left) detail::copy_sequence(at, before_, b);
+                if (t == kept(b) && t < count_) detail::copy_sequence(at, b, now_, b);
+                if (t == kept(b) - left) detail::copy_sequence(at, b, before_, b);
             }
         }
         for (index_t b = 0; b < B; ++b)

@@ -94,4 +94,18 @@ private:
     arena memory_;
 };
 
+namespace detail {
+
+/// Sequence `to_b` of one state becomes sequence `from_b` of another.
+template <class T>
+void copy_sequence(const state<T>& from, index_t from_b, const state<T>& to, index_t to_b) {
+    const auto [B, H, D, E] = from.shape();
+    for (index_t h = 0; h < H; ++h)
+        for (index_t d = 0; d < D; ++d) {
+            for (index_t e = 0; e < E; ++e) to.values()(to_b, h, d, e) = from.values()(from_b, h, d, e);
+            to.key_sums()(to_b, h, d) = from.key_sums()(from_b, h, d);
+        }
+}
+
+}  // namespace detail
 }  // namespace heed::inline HEED_ABI

@@ -7,6 +7,7 @@
 // Cost: 2 N |T| (D + E) flops, again N |T| D for c, and 4 N D E. Ghafoorian et al., arXiv:2509.24899.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <span>
 
@@ -39,12 +40,19 @@ view<const T> picked_tokens(carver& memory, const view<S>& from, std::span<const
     return to;
 }
 
-/// The numbers of [0, M) that are not among `some`, which ascend.
-inline std::span<const index_t> others(carver& memory, std::span<const index_t> some, index_t M) {
-    const index_t count = M - static_cast<index_t>(some.size());
+/// Those of `some`, which ascend, that are in `tokens`.
+inline std::span<const index_t> within(std::span<const index_t> some, range tokens) {
+    const auto first = std::lower_bound(some.begin(), some.end(), tokens.first);
+    const auto last = std::lower_bound(first, some.end(), tokens.last);
+    return some.subspan(static_cast<std::size_t>(first - some.begin()), static_cast<std::size_t>(last - first));
+}
+
+/// The numbers of `all` that are not among `some` of them, which ascend.
+inline std::span<const index_t> others(carver& memory, std::span<const index_t> some, range all) {
+    const index_t count = all.size() - static_cast<index_t>(some.size());
     index_t* const rest = memory.take<index_t>(count);
     std::size_t next = 0;
-    for (index_t j = 0, n = 0; !memory.counts() && j < M; ++j)
+    for (index_t j = all.first, n = 0; !memory.counts() && j < all.last; ++j)
         if (next < some.size() && some[next] == j)
             ++next;
         else
@@ -69,15 +77,16 @@ void join_kinds(const view<T>& soft, const view<T>& linear, const view<double, 3
 
 /// q (B, H, N, D), k (B, G, M, D), v (B, G, M, E), o (B, H, N, E), G dividing H; exact: the keys met by softmax,
 /// ascending, the rest by `features`. Without exact keys linear attention, with all of them softmax attention.
-/// Policies: logit_offset{c}; on or scratch_size. Scratch beside: k and v once more, two outputs. Throws shape_error or
+/// Policies: logit_offset{c}; packed{offsets}, where M is N and queries meet the keys of their own sequence; on or
+/// scratch_size. Scratch beside: k and v once more, two outputs, of the longest sequence. Throws shape_error or
 /// argument_error before o is touched.
 template <class A = default_arch, class Q, class K, class V, class O, class Features, class... P>
 void hybrid_attention(const Q& q, const K& k, const V& v, O&& o, std::span<const index_t> exact,
                       const Features& features, double eps = 1e-6, const P&... policies) {
     static constexpr const char* op = "hybrid_attention";
-    static_assert(
-        has_role<Features, roles::features> && ((has_role<P, roles::context> || has_role<P, roles::reference>)&&...),
-        "heed: hybrid attention takes features, a logit_offset and on");
+    static_assert(has_role<Features, roles::features> && ((has_role<P, roles::context> || has_role<P, roles::packed> ||
+                                                           has_role<P, roles::reference>)&&...),
+                  "heed: hybrid attention takes features, a logit_offset, packed and on");
     const auto queries = as_view(q);
     const auto keys = as_view(k);
     const auto values = as_view(v);
@@ -85,19 +94,31 @@ void hybrid_attention(const Q& q, const K& k, const V& v, O&& o, std::span<const
     using S = typename decltype(keys)::value_type;
     using W = typename decltype(values)::value_type;
     using T = accumulator<typename decltype(queries)::value_type, S, W, typename decltype(out)::value_type>;
-    const index_t B = out.shape[0], H = out.shape[1], N = out.shape[2], E = out.shape[3], M = keys.shape[2];
+    const index_t B = out.shape[0], H = out.shape[1], E = out.shape[3], M = keys.shape[2];
     for (std::size_t i = 0; i < exact.size(); ++i)
         require_argument(exact[i] >= 0 && exact[i] < M && (i == 0 || exact[i - 1] < exact[i]), op, "exact key ",
                          exact[i], " does not ascend within the ", M, " keys");
     require_argument(eps > 0, op, "eps is ", eps, ", it must be above 0");
     detail::make_attention_call<A>(queries, detail::source_of(keys, values), out, op).check(op);
 
+    const auto sequences = detail::pick<roles::packed>(not_packed{}, policies...);
+    constexpr bool side_by_side = std::is_same_v<std::remove_const_t<decltype(sequences)>, packed>;
+    if constexpr (side_by_side) {
+        sequences.check(op, B, M);
+        require_shape(queries.shape[2] == M, op, "packed sequences have ", M, " keys and ", queries.shape[2],
+                      " queries");
+        detail::check_apart(op, out, {"packed offsets"}, sequences);
+    }
+
     const logit_offset given = detail::pick<roles::reference>(logit_offset(0), policies...);
     constexpr bool by_largest = detail::count_of_role<roles::reference, P...> == 0;
-    const auto run = [&](carver& from, const auto&... with) {
-        const auto rest = detail::others(from, exact, M);
-        const auto near = detail::picked_tokens<S>(from, keys, exact), far = detail::picked_tokens<S>(from, keys, rest);
-        const auto seen = detail::picked_tokens<W>(from, values, exact),
+    const auto meet = [&](range tokens, range rows, carver& from, const auto&... with) {
+        const auto own = detail::within(exact, tokens), rest = detail::others(from, own, tokens);
+        const auto near = detail::picked_tokens<S>(from, keys, own), far = detail::picked_tokens<S>(from, keys, rest);
+        const auto asked = slice(queries, 2, rows);
+        const auto to = slice(out, 2, rows);
+        const index_t N = rows.size();
+        const auto seen = detail::picked_tokens<W>(from, values, own),
                    read = detail::picked_tokens<W>(from, values, rest, 1);  // its last column sums the weights
         const auto soft = dense(from.take<T>(B * H * N * E), {B, H, N, E});
         const auto linear = dense(from.take<T>(B * H * N * (E + 1)), {B, H, N, E + 1});
@@ -105,17 +126,29 @@ void hybrid_attention(const Q& q, const K& k, const V& v, O&& o, std::span<const
         const auto top = dense(from.take<double>(by_largest ? B * H * N : 0), {B, H, N});
         state<T> sums(from, B, keys.shape[1], features.width(keys.shape[3]), E + 1);
         if constexpr (by_largest)
-            attention<A>(queries, near, seen, soft, lse{log_sums}, row_max{top}, with...);
+            attention<A>(asked, near, seen, soft, lse{log_sums}, row_max{top}, with...);
         else
-            attention<A>(queries, near, seen, soft, lse{log_sums}, with...);
+            attention<A>(asked, near, seen, soft, lse{log_sums}, with...);
         absorb<A>(sums, far, read, features, with...);
-        recall<A>(sums, queries, linear, features, with...);
+        recall<A>(sums, asked, linear, features, with...);
         const view<const double, 3> of_all{&given.c, {B, H, N}, {}},
             c = by_largest ? view<const double, 3>(top) : of_all;
-        if (!from.counts()) detail::join_kinds(soft, linear, log_sums, c, exact.empty(), static_cast<T>(eps), out);
+        if (!from.counts()) detail::join_kinds(soft, linear, log_sums, c, own.empty(), static_cast<T>(eps), to);
     };
-    const auto contexts = [&](const auto&... with) { detail::in_shared_scratch(op, run, with...); };
-    std::apply(contexts, detail::leave_out<roles::reference>(policies...));
+    const auto run = [&](carver&, const auto&... with) {
+        const auto one = [&](range tokens, range rows) {
+            detail::in_shared_scratch(
+                op, [&](carver& from, const auto&... inner) { meet(tokens, rows, from, inner...); }, with...);
+        };
+        if constexpr (side_by_side)
+            for (std::size_t s = 1; s < sequences.offsets.size(); ++s) {
+                const range tokens{sequences.offsets[s - 1], sequences.offsets[s]};
+                one(tokens, tokens);
+            }
+        else
+            one({0, M}, {0, queries.shape[2]});
+    };
+    detail::in_shared_scratch(op, run, detail::pick<roles::context>(detail::calling_thread{}, policies...));
 }
 
 }  // namespace heed::inline HEED_ABI

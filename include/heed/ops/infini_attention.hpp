@@ -47,6 +47,8 @@ template <class T>
 class infini_memory {
 public:
     infini_memory(index_t B, index_t H, index_t D, index_t E) : state_(B, H, D, E) {}
+    /// In scratch that must outlive it.
+    infini_memory(carver& from, index_t B, index_t H, index_t D, index_t E) : state_(from, B, H, D, E) {}
 
     const state<T>& held() const { return state_; }
 
@@ -142,7 +144,8 @@ void infini_segment(const infini_memory<T>& memory, const Q& q, const K& k, cons
 }
 
 /// All tokens of q, k, v (as above, N tokens each) in segments of C, the last perhaps shorter, from the memory, which
-/// holds all of them afterwards. Policies as above.
+/// holds all of them afterwards. Policies as above; packed{offsets}, with a memory of as many sequences, segments
+/// beginning anew with each (scratch beside: a memory of one).
 template <class A = default_arch, class T, class Q, class K, class V, class O, class Gate, class... P>
 void infini_attention(infini_memory<T>& memory, const Q& q, const K& k, const V& v, O&& o, index_t C, const Gate& gate,
                       infini_update by = infini_update::linear, const P&... policies) {
@@ -154,20 +157,35 @@ void infini_attention(infini_memory<T>& memory, const Q& q, const K& k, const V&
     require_argument(C >= 1, op, "segments have ", C, " tokens, the least is 1");
     detail::check_infini(op, memory, gate, out);
     require_shape(out.shape[1] == queries.shape[1], op, "o has ", out.shape[1], " heads, q has ", queries.shape[1]);
-    detail::with_recurrence<A>(op, queries, keys, values, out, [](const auto&) {});  // checks the shapes
-    detail::check_state(op, &memory.held(), {queries.shape[0], keys.shape[1], 0, 0, values.shape[3]}, keys.shape[3]);
+    const auto sequences = detail::pick<roles::packed>(not_packed{}, policies...);
+    detail::with_recurrence<A>(  // checks the shapes
+        op, queries, keys, values, out, [](const auto&) {}, sequences);
+    const index_t B = detail::count_sequences(queries.shape[0], policies...), H = keys.shape[1];
+    detail::check_state(op, &memory.held(), {B, H, 0, 0, values.shape[3]}, keys.shape[3]);
     const auto local = detail::pick<roles::local>(local_rows(queries, keys), policies...);
     local.check(op, queries, keys, out);
-    const auto run = [&](carver&, const auto&... with) {
-        for (index_t first = 0, N = queries.shape[2]; first < N; first += C) {
-            const auto segment = [&](const auto& x) { return slice(x, 2, {first, std::min(first + C, N)}); };
-            infini_segment<A>(memory, segment(queries), segment(keys), segment(values), segment(out), gate,
+    const auto run = [&](infini_memory<T>& held, range all, const auto&... with) {
+        for (index_t first = all.first; first < all.last; first += C) {
+            const auto segment = [&](const auto& x) { return slice(x, 2, {first, std::min(first + C, all.last)}); };
+            infini_segment<A>(held, segment(queries), segment(keys), segment(values), segment(out), gate,
                               local_rows(segment(local.q), segment(local.k)), with...);
-            memory.template fold<A>(segment(keys), segment(values), by, with...);
+            held.template fold<A>(segment(keys), segment(values), by, with...);
         }
     };
-    const auto contexts = [&](const auto&... with) { detail::in_shared_scratch(op, run, with...); };
-    std::apply(contexts, detail::leave_out<roles::local>(policies...));
+    const auto each_sequence = [&](carver& from, const auto& with) {
+        if constexpr (std::is_same_v<decltype(sequences), const packed>) {
+            infini_memory<T> one(from, 1, H, keys.shape[3], values.shape[3]);
+            for (index_t s = 0; s < B; ++s) {
+                const auto i = static_cast<std::size_t>(s);
+                if (!from.counts()) detail::copy_sequence(memory.held(), s, one.held(), 0);
+                run(one, {sequences.offsets[i], sequences.offsets[i + 1]}, with);
+                if (!from.counts()) detail::copy_sequence(one.held(), 0, memory.held(), s);
+            }
+        } else {
+            run(memory, {0, queries.shape[2]}, with);
+        }
+    };
+    detail::in_shared_scratch(op, each_sequence, detail::pick<roles::context>(detail::calling_thread{}, policies...));
 }
 
 }  // namespace heed::inline HEED_ABI

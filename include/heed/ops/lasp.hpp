@@ -49,14 +49,15 @@ void carry_over(const state<T>& before, state<T>& next, const Decay& decay, inde
 }  // namespace detail
 
 /// recurrence(q, k, v, o, policies...) with the tokens cut into [cuts[r], cuts[r + 1]), from 0 to N. Additive updates;
-/// policies: decays by numbers or of key channels (retention_decay among them), reads, sum_of_keys or a norm of heads,
-/// scale, a state, on. Bits depend on the cuts, not on the executor. Memory beside: a state a part. Throws shape_error
-/// or argument_error before anything is written.
+/// policies: decays by numbers or of key channels (retention_decay among them), feature maps, reads, sum_of_keys or a
+/// norm of heads, scale, a state, on. Bits depend on the cuts, not on the executor. Memory beside: a state a part.
+/// Throws shape_error or argument_error before anything is written.
 template <class A = default_arch, class Q, class K, class V, class O, class... P>
 void lasp(const Q& q, const K& k, const V& v, O&& o, std::span<const index_t> cuts, P&&... policies) {
     static constexpr const char* op = "lasp";
-    static_assert(((has_role<P, roles::decay> || has_role<P, roles::read> || has_role<P, roles::normaliser> ||
-                    has_role<P, roles::scale> || has_role<P, roles::state> || has_role<P, roles::context>)&&...),
+    static_assert(((has_role<P, roles::decay> || has_role<P, roles::features> || has_role<P, roles::read> ||
+                    has_role<P, roles::normaliser> || has_role<P, roles::scale> || has_role<P, roles::state> ||
+                    has_role<P, roles::context>)&&...),
                   "heed: an argument is not a policy of recurrences cut into parts");
     const auto queries = as_view(q);
     const auto keys = as_view(k);
@@ -65,6 +66,7 @@ void lasp(const Q& q, const K& k, const V& v, O&& o, std::span<const index_t> cu
     using T = accumulator<typename decltype(queries)::value_type, typename decltype(keys)::value_type,
                           typename decltype(values)::value_type, typename decltype(out)::value_type>;
     const auto decay = detail::pick<roles::decay>(no_decay{}, policies...);
+    const auto features = detail::pick<roles::features>(identity_features{}, policies...);
     const auto normaliser = detail::pick<roles::normaliser>(not_normalised{}, policies...);
     const auto context = detail::pick<roles::context>(detail::calling_thread{}, policies...);
     static_assert(decltype(decay)::kind != decay_kind::columns && decltype(decay)::kind != decay_kind::complex,
@@ -87,14 +89,16 @@ void lasp(const Q& q, const K& k, const V& v, O&& o, std::span<const index_t> cu
     };
     const index_t heads = std::max(keys.shape[1], values.shape[1]);
     std::vector<state<T>> in;  // of each part, in the end
-    for (index_t r = 0; r < parts; ++r) in.emplace_back(queries.shape[0], heads, keys.shape[3], values.shape[3]);
+    const index_t rows = features.width(keys.shape[3]);
+    for (index_t r = 0; r < parts; ++r) in.emplace_back(queries.shape[0], heads, rows, values.shape[3]);
     state<T>* const carried = detail::state_in<T>(policies...);
     if (carried) in[0] = *carried;
     const auto state_of = [&](index_t r) -> state<T>& { return in[static_cast<std::size_t>(r)]; };
 
     for_tasks(*context.pool, parts - 1, [&](index_t r, index_t) {
         const auto cut = [&](const auto& x) { return slice(x, 2, tokens(r)); };
-        absorb<A>(state_of(r + 1), cut(keys), cut(values), detail::at_tokens(decay, tokens(r)), normaliser);
+        absorb<A>(state_of(r + 1), cut(keys), cut(values), detail::at_tokens(decay, tokens(r)),
+                  detail::at_tokens(features, tokens(r)), normaliser);
     });
     for (index_t r = 0; r + 1 < parts; ++r)
         detail::carry_over<A>(state_of(r), state_of(r + 1), detail::at_tokens(decay, tokens(r)), tokens(r).size());
@@ -105,7 +109,7 @@ void lasp(const Q& q, const K& k, const V& v, O&& o, std::span<const index_t> cu
         std::apply(
             [&](const auto&... policy) {
                 recurrence<A>(cut(queries), cut(keys), cut(values), cut(out), state_of(r),
-                              detail::at_tokens(decay, tokens(r)), policy...);
+                              detail::at_tokens(decay, tokens(r)), detail::at_tokens(features, tokens(r)), policy...);
             },
             rest);
     });

@@ -96,6 +96,7 @@ struct log_linear_call {
 
     index_t B() const { return o.shape[0]; }
     index_t H() const { return o.shape[1]; }
+    index_t states() const { return std::max(k.shape[1], v.shape[1]); }
     index_t N() const { return o.shape[2]; }
     index_t D() const { return q.shape[3]; }
     index_t E() const { return o.shape[3]; }
@@ -103,11 +104,9 @@ struct log_linear_call {
     void check(const log_linear_state<T>& s, index_t C) const {
         with_recurrence<A>(
             op, q, k, v, o, [](const auto&) {}, decay, update);
-        const index_t heads = std::max(k.shape[1], v.shape[1]);
-        require_shape(H() == heads, op, "q has ", q.shape[1], " heads, the states are of ", heads);
-        require_shape(s.shape() == extents<4>{B(), H(), D(), E()}, op, "the state is of (", s.shape()[0], ", ",
-                      s.shape()[1], ", ", s.shape()[2], ", ", s.shape()[3], "), the call of (", B(), ", ", H(), ", ",
-                      D(), ", ", E(), ")");
+        require_shape(s.shape() == extents<4>{B(), states(), D(), E()}, op, "the state is of (", s.shape()[0], ", ",
+                      s.shape()[1], ", ", s.shape()[2], ", ", s.shape()[3], "), the call of (", B(), ", ", states(),
+                      ", ", D(), ", ", E(), ")");
         const auto last = static_cast<std::size_t>(std::max<index_t>(s.tokens() + N() - 1, 0));
         const index_t levels = static_cast<index_t>(std::bit_width(last)) + 1;
         for (std::size_t axis = 0; axis < 3; ++axis)
@@ -134,7 +133,7 @@ struct log_linear_call {
         };
         if (from.counts()) {
             carver nothing;
-            state<T> like(nothing, B(), H(), D(), E());
+            state<T> like(nothing, B(), states(), D(), E());
             for (index_t n = 1; n <= std::min(C, N()); n *= 2) {
                 read(like, {0, n}, rows(parts, n), context);
                 write(like, {0, n}, context);
@@ -165,7 +164,7 @@ private:
     void read(state<T>& held, range tokens, const view<T>& part, const Context& context) const {
         if constexpr (delta) {  // the tokens write nothing, but erase and decay
             const T zero = 0;
-            const view<const T> nothing{&zero, part.shape, {}};
+            const view<const T> nothing{&zero, {B(), states(), tokens.size(), E()}, {}};
             recurrence<A>(cut(q, tokens), cut(k, tokens), nothing, part, held, at_tokens(decay, tokens),
                           at_tokens(update, tokens), scale{1}, context);
         } else {
@@ -227,11 +226,13 @@ private:
     }
     /// sum += scale[level] part, with the decays since the block began; additive stretches forget the block as well.
     void add_level(range tokens, index_t level, const view<T>& sum, const view<T>& part, state<T>& held) const {
+        constexpr bool forgets = !delta && Decay::kind != decay_kind::none;
+        const index_t reads = H() > 0 ? H() / states() : 1;
         for (index_t b = 0; b < B(); ++b)
             for (index_t h = 0; h < H(); ++h) {
                 T kept = 1;
                 for (index_t n = 0; n < tokens.size(); ++n) {
-                    if constexpr (!delta && Decay::kind != decay_kind::none) {
+                    if constexpr (forgets) {
                         alignas(64) T a[level_block<A, T>::unit];
                         factors(b, h, {tokens.first + n, tokens.first + n + 1}, a);
                         kept *= a[0];
@@ -241,17 +242,17 @@ private:
                     const T* const from = &part(b, h, n, 0);
                     for (index_t e = 0; e < E(); ++e) to[e] += by * from[e];
                 }
-                if constexpr (!delta && Decay::kind != decay_kind::none)
-                    for (index_t d = 0; d < D(); ++d)
-                        for (T *x = &held.values()(b, h, d, 0), *end = x + E(); x != end; ++x) *x *= kept;
+                for (index_t d = 0; forgets && h % reads == 0 && d < D(); ++d)
+                    for (T *x = &held.values()(b, h / reads, d, 0), *end = x + E(); x != end; ++x) *x *= kept;
             }
     }
 };
 
 }  // namespace detail
 
-/// q (B, Hq, N, D), k (B, Hk, N, D), v (B, Hv, N, E), o (B, H, N, E) with H = max(Hk, Hv) heads that Hq, Hk, Hv divide;
-/// scales (B, H, N, L), L at least 1 + the bits of the last token's number. Continues from s, which may be empty.
+/// q (B, Hq, N, D), k (B, Hk, N, D), v (B, Hv, N, E), o (B, H, N, E), H = max(Hq, Hs), with Hs = max(Hk, Hv) states a
+/// sequence, shared as in recurrence; scales (B, H, N, L), L at least 1 + the bits of the last token's number. Continues
+/// from s, which may be empty.
 /// Policies: no_decay, head_decay or token_decay; delta_rule; chunked{C}, C a power of two (64); on or scratch_size. A
 /// step of decoding is a call with N 1. Scratch beside: two outputs of C tokens; s grows, unless it was reserved.
 /// Throws shape_error or argument_error before anything is written.

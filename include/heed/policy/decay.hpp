@@ -11,6 +11,7 @@
 #include "../core/half.hpp"
 #include "../core/recurrence_kinds.hpp"
 #include "../core/roles.hpp"
+#include "../simd/sin_cos.hpp"
 #include "token_walk.hpp"
 
 namespace heed::inline HEED_ABI {
@@ -98,8 +99,7 @@ struct row_decay {
     void load(const token_walk& at, index_t h, index_t heads, T* to, index_t stride) const {
         const index_t head = serving(h, heads, logs.shape[1]);
         for (index_t t = 0; t < at.count; ++t)
-            exponential_row<A>(logs.data + at.b * logs.strides[0] + head * logs.strides[1] + at[t] * logs.strides[2],
-                               logs.strides[3], logs.shape[3], to + t * stride, stride);
+            exponential_row<A>(row_at(logs, at.b, head, at[t]), logs.strides[3], logs.shape[3], to + t * stride, stride);
     }
 };
 
@@ -136,6 +136,28 @@ struct value_decay : detail::row_decay<S> {
 template <class S>
 value_decay(view<S, 4>) -> value_decay<std::remove_const_t<S>>;
 
+namespace detail {
+
+/// kept and angle, n numbers in whole packs each, become kept cos(angle) and kept sin(angle).
+template <class A, class T>
+void turn(T* kept, T* angle, index_t n) {
+    using P = pack<T, A>;
+    constexpr auto L = static_cast<index_t>(P::size);
+    for (index_t i = 0; i < n; i += L) {
+        const P by = load_aligned<P>(angle + i), size = load_aligned<P>(kept + i);
+        auto both = sin_cos(by);
+        if (any(abs(by) > P(sin_cos_reach<T>))) {
+            alignas(64) T sine[L], cosine[L];
+            for (index_t l = 0; l < L; ++l) sine[l] = std::sin(angle[i + l]), cosine[l] = std::cos(angle[i + l]);
+            both = {load_aligned<P>(sine), load_aligned<P>(cosine)};
+        }
+        store_aligned(kept + i, size * both.cos);
+        store_aligned(angle + i, size * both.sin);
+    }
+}
+
+}  // namespace detail
+
 /// A complex factor per key channel, token and head: exp(magnitude + i phase), magnitude a log <= 0, phase in radians; each
 /// (B, heads, N, D), or of width 1 for all channels alike. The state is complex, (2 D, E): its real rows, then its
 /// imaginary ones; an output reads the real ones, o = q^T Re(S) [88]. Additive updates only.
@@ -161,24 +183,32 @@ struct complex_decay {
     template <class A, class T>
     void load(const token_walk& at, index_t h, index_t heads, T* to, index_t stride) const {
         const index_t m_head = detail::serving(h, heads, magnitude.shape[1]), p_head = detail::serving(h, heads, phase.shape[1]);
-        const index_t width = std::max(magnitude.shape[3], phase.shape[3]);
         for (index_t t = 0; t < at.count; ++t, to += 2 * stride) {
-            T kept = 1, cos = 1, sin = 0;  // those of channel 0 stand for all where there are no others
-            for (index_t d = 0; d < width; ++d) {
-                if (d < magnitude.shape[3]) kept = std::exp(static_cast<T>(magnitude(at.b, m_head, at[t], d)));
-                if (d < phase.shape[3]) {
-                    const auto p = static_cast<T>(phase(at.b, p_head, at[t], d));
-                    cos = std::cos(p), sin = std::sin(p);
-                }
-                to[d] = kept * cos;
-                to[stride + d] = kept * sin;
-            }
-            std::fill(to + width, to + stride, kept * cos);
-            std::fill(to + stride + width, to + 2 * stride, kept * sin);
+            load_channels<A>(magnitude, at.b, m_head, at[t], to, stride);
+            load_channels<A>(phase, at.b, p_head, at[t], to + stride, stride);
+            detail::exponentiate<A>(to, stride);
+            detail::turn<A>(to, to + stride, stride);
         }
+    }
+
+private:
+    /// A row of channels; one stands for all, and zeros for those there are not.
+    template <class A, class T>
+    static void load_channels(const view<const S, 4>& from, index_t b, index_t h, index_t n, T* to, index_t padded) {
+        detail::load_row<A>(from, b, h, n, to);
+        std::fill(to + from.shape[3], to + padded, from.shape[3] == 1 ? to[0] : T(0));
     }
 };
 template <class S>
 complex_decay(view<S, 4>, view<S, 4>) -> complex_decay<std::remove_const_t<S>>;
+
+/// Says of a state that is only read (recall) that a complex decay has carried it: D real rows, then D imaginary ones.
+struct complex_state {
+    using role = roles::decay;
+    static constexpr decay_kind kind = decay_kind::complex;
+    void check(const char*, const recurrence_extents&) const {}
+    template <class A, class T>
+    void load(const token_walk&, index_t, index_t, T*, index_t) const {}
+};
 
 }  // namespace heed::inline HEED_ABI

@@ -26,10 +26,15 @@ namespace detail {
 /// The head of a view that serves head h of `heads`, neighbours sharing one.
 constexpr index_t serving(index_t h, index_t heads, index_t of) { return h * of / heads; }
 
+/// Where row (b, h, n) of a view begins; nowhere, where rows without channels have no memory.
+template <class S>
+HEED_INLINE const S* row_at(const view<const S, 4>& x, index_t b, index_t h, index_t n) {
+    return x.data ? x.data + b * x.strides[0] + h * x.strides[1] + n * x.strides[2] : nullptr;
+}
 /// Row (b, h, n) of a view, widened to T.
 template <class A, class S, class T>
 HEED_INLINE void load_row(const view<const S, 4>& x, index_t b, index_t h, index_t n, T* to) {
-    widen_row<A>(x.data + b * x.strides[0] + h * x.strides[1] + n * x.strides[2], x.strides[3], x.shape[3], to);
+    widen_row<A>(row_at(x, b, h, n), x.strides[3], x.shape[3], to);
 }
 
 /// One number a token of a view (b, h, n).
@@ -91,7 +96,7 @@ void check_log_decay(const char* op, const char* name, const view<const S, Rank>
         check_log_decays(op, name, x.data, x.strides[0], x.shape[0]);
     } else {
         for (index_t i = 0; i < x.shape[0]; ++i) {
-            view<const S, Rank - 1> inner{x.data + i * x.strides[0], {}, {}};
+            view<const S, Rank - 1> inner{x.data ? x.data + i * x.strides[0] : nullptr, {}, {}};
             for (std::size_t a = 1; a < Rank; ++a) {
                 inner.shape[a - 1] = x.shape[a];
                 inner.strides[a - 1] = x.strides[a];

@@ -20,25 +20,25 @@ inline index_t fenwick_level(index_t t, index_t s) {
     return fenwick_level(t - v, s - v);
 }
 
-/// q, k (B, Hk, N, D), v, o (B, H, N, E), Hk dividing H; level_scales (B, H, N, L); g = key_decay and beta of `with`,
-/// asked with heads of v.
+/// q (B, Hq, N, D), k (B, Hk, N, D), v (B, Hv, N, E), o (B, H, N, E), all dividing H; level_scales (B, H, N, L); g =
+/// key_decay and beta of `with`, asked with heads of v.
 template <class Real = double, class Q, class K, class V, class L, class O>
 void log_linear_attention(view<Q> q, view<K> k, view<V> v, view<L> level_scales, view<O> o,
                           const recurrence_options<Real>& with = {}) {
     using namespace detail;
-    const auto [B, H, N, E] = v.shape;
+    const auto [B, H, N, E] = o.shape;
     for (index_t b = 0; b < B; ++b)
         for (index_t h = 0; h < H; ++h) {
-            const index_t hq = h * q.shape[1] / H, hk = h * k.shape[1] / H;
+            const index_t hq = h * q.shape[1] / H, hk = h * k.shape[1] / H, hv = h * v.shape[1] / H;
             matrix<Real> out{N, E};
             for (index_t s = 0; s < N; ++s) {
                 std::vector<Real> carried = row<Real>(k, b, hk, s);
-                const auto w = times(with.beta ? with.beta(b, h, s) : Real(1), row<Real>(v, b, h, s));
+                const auto w = times(with.beta ? with.beta(b, hv, s) : Real(1), row<Real>(v, b, hv, s));
                 for (index_t t = s; t < N; ++t) {
                     if (t > s) {
                         const auto key = row<Real>(k, b, hk, t);
-                        const Real erased = with.beta ? with.beta(b, h, t) * dot(key, carried) : Real(0);
-                        const Real kept = with.key_decay ? std::exp(with.key_decay(b, h, t, 0)) : Real(1);
+                        const Real erased = with.beta ? with.beta(b, hv, t) * dot(key, carried) : Real(0);
+                        const Real kept = with.key_decay ? std::exp(with.key_decay(b, hv, t, 0)) : Real(1);
                         for (std::size_t d = 0; d < key.size(); ++d) carried[d] = kept * (carried[d] - erased * key[d]);
                     }
                     const Real p = static_cast<Real>(level_scales(b, h, t, fenwick_level(t, s))) *

@@ -7,6 +7,8 @@
 // where the state is complex.
 #pragma once
 
+#include <bit>
+
 #include "recurrent_rows.hpp"
 
 namespace heed::inline HEED_ABI {
@@ -22,6 +24,8 @@ public:
     /// Most packs of columns at once; few, which leaves registers for several tokens.
     static constexpr int packs = 2;
     static constexpr int tokens = complex ? 1 : vector_registers<A> / 8;
+    /// Most queries of one token that read the state while it is updated.
+    static constexpr int queries = vector_registers<A> / 8;
 
     /// Advances `count` packs of columns of the state, a few at a time, and writes those columns of o.
     static void run_strips(const token_rows<T>& x, index_t count, T* s, index_t stride, token_pass pass) {
@@ -44,18 +48,30 @@ private:
             for (index_t t = 0; t < x.count; ++t) rows::template read<V>(x, t, c, s, stride, 0);
             return;
         }
-        const bool fused = pass == token_pass::both && x.reads == 1;
+        const index_t reads = pass == token_pass::both ? x.reads : 0;
         index_t t = 0;
         if constexpr (tokens > 1)
-            for (; t + tokens <= x.count && (fused || pass == token_pass::write); t += tokens)
-                advance<V, tokens>(x, t, c, s, stride, fused);
+            for (; t + tokens <= x.count && reads <= 1; t += tokens)
+                advance<V, tokens>(x, t, c, s, stride, reads == 1);
         for (; t < x.count; ++t) {
-            if (pass == token_pass::both && !fused && Read != read_kind::after)
-                rows::template read<V>(x, t, c, s, stride, 0);
-            advance<V, 1>(x, t, c, s, stride, fused);
-            if (pass == token_pass::both && !fused && Read == read_kind::after)
-                rows::template read<V>(x, t, c, s, stride, 0);
+            const auto most = static_cast<std::size_t>(std::min<index_t>(reads, queries));
+            const auto with = static_cast<index_t>(std::bit_floor(most));
+            if (Read != read_kind::after) rest<V>(x, t, c, s, stride, with, reads);
+            update<V, queries>(x, t, c, s, stride, with);
+            if (Read == read_kind::after) rest<V>(x, t, c, s, stride, with, reads);
         }
+    }
+    /// Reads of token t on their own, from query `from` on, if there are any.
+    template <int V>
+    static HEED_INLINE void rest(const token_rows<T>& x, index_t t, index_t c, const T* s, index_t stride, index_t from,
+                                 index_t reads) {
+        if (from < reads) rows::template read<V>(x, t, c, s, stride, from);
+    }
+    /// The update of token t, which so many queries read: Q, or half of it, and so on.
+    template <int V, int Q>
+    static HEED_INLINE void update(const token_rows<T>& x, index_t t, index_t c, T* s, index_t stride, index_t reads) {
+        if (Q == 0 || reads == Q) return step<V, 1, Q>(x, t, c, s, stride);
+        if constexpr (Q > 0) update<V, Q / 2>(x, t, c, s, stride, reads);
     }
 
     /// Bit n: whether Within names (l, first + n).
@@ -102,7 +118,7 @@ private:
         if constexpr (J > 1 && Decay == decay_kind::scalar) {
             reads ? group<V, J, true>(x, t, c, s, stride) : group<V, J, false>(x, t, c, s, stride);
         } else {
-            reads ? step<V, J, true>(x, t, c, s, stride) : step<V, J, false>(x, t, c, s, stride);
+            reads ? step<V, J, 1>(x, t, c, s, stride) : step<V, J, 0>(x, t, c, s, stride);
         }
     }
 
@@ -179,15 +195,21 @@ private:
         unroll<batches>([&](auto b) HEED_INLINE_LAMBDA { store_aligned(to + b * L, lane_sums(sum[b])); });
     }
 
-    /// One additive update of each of J tokens from t on.
-    template <int V, int J, bool Reads>
+    /// One additive update of each of J tokens from t on, with the reads of their first Q queries.
+    template <int V, int J, int Q>
     static HEED_INLINE void step(const token_rows<T>& x, index_t t, index_t c, T* s, index_t stride) {
-        P u[J][V], o[J][V], by[J][V];
-        [[maybe_unused]] P alike[J];
-        const T *k[J], *q[J], *a[J];
+        constexpr bool Reads = Q > 0;
+        constexpr int some = Reads ? Q : 1;
+        P u[J][V], by[J][V];
+        [[maybe_unused]] P o[J][some][V], alike[J];
+        const T *k[J], *a[J];
+        [[maybe_unused]] const T* q[J][some];
         unroll<J>([&](auto j) HEED_INLINE_LAMBDA {
             k[j] = x.k[t + j];
-            q[j] = x.query(0, t + j);
+            unroll<Q>([&](auto r) HEED_INLINE_LAMBDA {
+                q[j][r] = x.query(r, t + j);
+                rows::template start<V>(x, r, t + j, c, o[j][r]);
+            });
             if constexpr (Decay == decay_kind::scalar) alike[j] = P(x.decay[t + j]);
             if constexpr (Decay == decay_kind::rows || complex) a[j] = x.decay + (t + j) * x.decay_row;
             unroll<V>([&](auto v) HEED_INLINE_LAMBDA {
@@ -195,18 +217,17 @@ private:
                 if constexpr (Decay == decay_kind::columns)
                     by[j][v] = load_aligned<P>(x.decay + (t + j) * x.decay_row + c + v * L);
             });
-            if constexpr (Reads) rows::template start<V>(x, 0, t + j, c, o[j]);
         });
+        const auto read = [&](auto j, index_t d, const P(&at)[V]) HEED_INLINE_LAMBDA {
+            unroll<Q>([&](auto r) HEED_INLINE_LAMBDA { rows::template add_row<V>(P(q[j][r][d]), at, o[j][r]); });
+        };
         const auto row = [&](index_t d) HEED_INLINE_LAMBDA {
             T* const place = s + d * stride;
             [[maybe_unused]] T* const imaginary = place + x.D * stride;
             P at[V];
             unroll<V>([&](auto v) HEED_INLINE_LAMBDA { at[v] = load_aligned<P>(place + v * L); });
             unroll<J>([&](auto j) HEED_INLINE_LAMBDA {
-                if constexpr (Reads && Read != read_kind::after) {
-                    const P y(q[j][d]);
-                    unroll<V>([&](auto v) HEED_INLINE_LAMBDA { o[j][v] = fma(y, at[v], o[j][v]); });
-                }
+                if constexpr (Reads && Read != read_kind::after) read(j, d, at);
                 if constexpr (Decay == decay_kind::scalar)
                     unroll<V>([&](auto v) HEED_INLINE_LAMBDA { at[v] *= alike[j]; });
                 if constexpr (Decay == decay_kind::columns)
@@ -217,35 +238,32 @@ private:
                 }
                 if constexpr (complex) {
                     const P cos(a[j][d]), sin(a[j][x.row + d]);
-                    [[maybe_unused]] const P key(paired ? k[j][x.row + d] : T(0)),
-                        y(paired && Reads ? q[j][x.row + d] : T(0));
+                    [[maybe_unused]] const P key(paired ? k[j][x.row + d] : T(0));
+                    P im[V], turned[V];
                     unroll<V>([&](auto v) HEED_INLINE_LAMBDA {
-                        const P im = load_aligned<P>(imaginary + v * L);
-                        P turned = fma(sin, at[v], cos * im);
-                        if constexpr (paired) turned = fma(key, u[j][v], turned);
-                        if constexpr (paired && Reads)
-                            o[j][v] = fma(y, Read == read_kind::after ? turned : im, o[j][v]);
-                        store_aligned(imaginary + v * L, turned);
-                        at[v] = cos * at[v] - sin * im;
+                        im[v] = load_aligned<P>(imaginary + v * L);
+                        turned[v] = fma(sin, at[v], cos * im[v]);
+                        if constexpr (paired) turned[v] = fma(key, u[j][v], turned[v]);
+                        store_aligned(imaginary + v * L, turned[v]);
+                        at[v] = cos * at[v] - sin * im[v];
                     });
+                    if constexpr (paired) read(j, x.row + d, Read == read_kind::after ? turned : im);
                 }
                 const P key(k[j][d]);
                 unroll<V>([&](auto v) HEED_INLINE_LAMBDA { at[v] = fma(key, u[j][v], at[v]); });
-                if constexpr (Reads && Read == read_kind::after) {
-                    const P y(q[j][d]);
-                    unroll<V>([&](auto v) HEED_INLINE_LAMBDA { o[j][v] = fma(y, at[v], o[j][v]); });
-                }
+                if constexpr (Reads && Read == read_kind::after) read(j, d, at);
             });
             unroll<V>([&](auto v) HEED_INLINE_LAMBDA { store_aligned(place + v * L, at[v]); });
         };
         rows::template pass_over_rows<V, J>(x, [&](index_t d, index_t last) HEED_INLINE_LAMBDA {
             for (; d < last; ++d) row(d);
         });
-        if constexpr (Reads)
-            unroll<J>([&](auto j) HEED_INLINE_LAMBDA {
-                unroll<V>([&](auto v) HEED_INLINE_LAMBDA { o[j][v] *= P(x.scale); });
-                x.put(0, t + j, c, o[j]);
+        unroll<J>([&](auto j) HEED_INLINE_LAMBDA {
+            unroll<Q>([&](auto r) HEED_INLINE_LAMBDA {
+                unroll<V>([&](auto v) HEED_INLINE_LAMBDA { o[j][r][v] *= P(x.scale); });
+                x.put(r, t + j, c, o[j][r]);
             });
+        });
     }
 };
 
