@@ -16,8 +16,8 @@ struct sin_cos_pair {
 template <class T>
 inline constexpr T sin_cos_reach = sizeof(T) == 4 ? T(8192) : T(1 << 20);
 
-/// For |x| <= sin_cos_reach, 8192 (float) or 2^20 (double): off by at most 1.2e-7 (float) or 2.3e-16 (double); wrong beyond. NaN of
-/// inf and NaN. Not xsimd's, which branches to another range reduction for the sake of one lane.
+/// For |x| <= sin_cos_reach, 8192 (float) or 2^20 (double): off by at most 1.2e-7 (float) or 2.3e-16 (double); wrong
+/// beyond. NaN of inf and NaN. Not xsimd's, which branches to another range reduction for the sake of one lane.
 template <class T, class A>
 HEED_INLINE sin_cos_pair<pack<T, A>> sin_cos(const pack<T, A>& x) {
     using P = pack<T, A>;
