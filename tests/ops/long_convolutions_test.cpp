@@ -5,6 +5,7 @@
 #include <heed/ops/s4d.hpp>
 #include <heed/ref/convolution.hpp>
 
+#include "../support/allocations.hpp"
 #include "../support/compare.hpp"
 #include "../support/refuses.hpp"
 #include "../support/sequences.hpp"
@@ -164,6 +165,47 @@ TEST(hyperzzw, matches_its_sum_and_limits) {
                      alignment::causal);
         },
         "hyperzzw: W is (2, 3), z asks for (2, 4) at least");
+}
+
+TEST(hyperzzw, what_is_not_finite_makes_what_it_reaches_nan) {
+    constexpr index_t B = 2, C = 3;
+    for (index_t N : {20, 150})
+        for (auto how : {alignment::causal, alignment::centred})
+            for (bool in_w : {false, true}) {
+                const index_t ahead = how == alignment::centred ? N / 2 : 0, at = 2 * N / 3;
+                auto w = test::normal<float>({1, 1, C, N}, 1), z = test::normal<float>({B, 1, N, C}, 2);
+                tensor<float> y(z.shape()), spoilt(z.shape());
+                if (in_w)
+                    w(0, 0, 1, at) = 0;
+                else
+                    z(1, 0, at, 1) = 0;
+                hyperzzw(matrix(w), sequence(z), sequence(y), how);
+                if (in_w)
+                    w(0, 0, 1, at) = HUGE_VALF;
+                else
+                    z(1, 0, at, 1) = std::nanf("");
+                hyperzzw(matrix(w), sequence(z), sequence(spoilt), how);
+                y.each([&](index_t b, index_t, index_t n, index_t c) {
+                    const bool reached = c == 1 && (in_w || b == 1) && n + ahead - at >= 0 && n + ahead - at < N;
+                    if (reached)
+                        ASSERT_TRUE(std::isnan(spoilt(b, 0, n, c))) << n;
+                    else
+                        ASSERT_EQ(spoilt(b, 0, n, c), y(b, 0, n, c)) << n << " " << c;
+                });
+            }
+}
+
+TEST(hyperzzw, memory_does_not_grow_with_the_samples) {
+    const auto w = test::normal<float>({1, 1, 4, 100}, 1), z = test::normal<float>({5, 1, 100, 4}, 2);
+    tensor<float> y(z.shape());
+    const auto allocated = [&](index_t samples) {
+        const std::size_t before = test::allocations;
+        hyperzzw(matrix(w), slice(sequence(z), 0, range{0, samples}), slice(sequence(y), 0, range{0, samples}),
+                 alignment::causal);
+        return test::allocations - before;
+    };
+    allocated(1);  // scratch of the thread
+    EXPECT_EQ(allocated(1), allocated(5));
 }
 
 /// The definition; o in double.
