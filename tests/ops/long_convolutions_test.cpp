@@ -61,6 +61,19 @@ TEST(s4d, taps_are_the_powers) {
     }
 }
 
+TEST(s4d, poles_at_zero_and_steps_that_tend_to_zero) {
+    const std::vector<complex> A{{-2, 0}}, C{{3, 1}};
+    tensor<double> k({1, 1, 1, 130});
+    const std::vector<double> one{1};
+    s4d_taps<double>({one, A, C, discretisation::bilinear}, matrix(k));  // 1 + dt A / 2 is 0
+    k.each([&](index_t, index_t, index_t, index_t l) { EXPECT_EQ(k(0, 0, 0, l), l == 0 ? 3 : 0) << l; });
+    const std::vector<double> tiny{1e-13};
+    for (auto by : both) {
+        s4d_taps<double>({tiny, A, C, by}, matrix(k));
+        EXPECT_NEAR(k(0, 0, 0, 0) / (2 * 3 * 1e-13), 1, 1e-12);
+    }
+}
+
 TEST(s4d, both_discretisations_tend_to_each_other) {
     model m(1, 4);
     m.dt[0] = 1e-4;
@@ -235,6 +248,19 @@ TEST(multi_head_convolution, matches_its_definition) {
             const auto exact = defined(q, k, v, h);
             EXPECT_LT(test::distance(o, exact), 1e-6 * test::norm(exact));
         }
+}
+
+TEST(multi_head_convolution, refuses_taps_that_are_not_finite_before_it_writes) {
+    const auto q = test::normal<float>({1, 2, 50, 2}, 1), v = test::normal<float>({1, 2, 50, 3}, 2);
+    auto h = test::normal<float>({1, 1, 2, 60}, 4);
+    tensor<float> o(v.shape());
+    h(0, 0, 1, 55) = std::nanf("");
+    multi_head_convolution(q, q, v, matrix(h), o);  // no token meets it
+    o.fill([](index_t) { return 7; });
+    h(0, 0, 1, 20) = std::nanf("");
+    refuses<argument_error>([&] { multi_head_convolution(q, q, v, matrix(h), o); },
+                            "multi_head_convolution: head 1 has a tap that is not finite");
+    EXPECT_TRUE(test::same_values(o, test::constant<float>(o.shape(), 7)));
 }
 
 TEST(multi_head_convolution, a_power_is_linear_attention_with_decay) {

@@ -1,8 +1,8 @@
 // HyperZ.Z.W [43] along one axis: a convolution whose filter is multiplied by the sequence itself.
 //
 //   y[b, t, c] = sum_k W[c, k] z[b, k, c] z[b, t + ahead - k, c] + bias[c],  k < N; ahead 0 (causal) or N / 2 (centred)
-// The filter belongs to a sample, so its spectrum is made for each, in the same memory: two transforms more than a fixed
-// filter, O(N log N). The alignment is not settled by the publication, so both are here.
+// The filter belongs to a sample, so its spectrum is made for each, in the same memory: two transforms more than a
+// fixed filter, O(N log N). The alignment is not settled by the publication, so both are here.
 #pragma once
 
 #include "../engine/convolution.hpp"
