@@ -70,10 +70,10 @@ struct window_softmax {
         for (index_t l = first(k, window); l <= k; ++l) at.total += std::exp(static_cast<T>(u(b, l)) - at.top);
         return at;
     }
-    /// The weight of a key with this energy.
+    /// The weight of a key with this energy; 0 where all keys of the window are masked, with energies -inf.
     template <class X>
     T operator()(const X& energy) const {
-        return std::exp(static_cast<T>(energy) - top) / total;
+        return top == -std::numeric_limits<T>::infinity() ? T(0) : std::exp(static_cast<T>(energy) - top) / total;
     }
 };
 
@@ -106,14 +106,14 @@ void chunkwise_alignment(const view<Alpha, 2>& alpha, const view<U, 2>& u, index
     check_apart(op, y, a);
     check_apart(op, y, x);
     using T = accumulator<std::remove_const_t<Alpha>, std::remove_const_t<U>, Beta>;
-    const index_t M = beta.shape[1];
+    const index_t M = beta.shape[1], w = std::min(window, M);
     std::vector<window_softmax<T>> windows(static_cast<std::size_t>(M));
     for (index_t b = 0; b < beta.shape[0]; ++b) {
-        for (index_t k = 0; k < M; ++k) windows[k] = window_softmax<T>::of(u, b, k, window);
+        for (index_t k = 0; k < M; ++k) windows[k] = window_softmax<T>::of(u, b, k, w);
         for (index_t j = 0; j < M; ++j) {
             // Keys whose window holds j, each with the softmax of its own window at j.
             T sum = 0;
-            for (index_t k = j; k < std::min(j + window, M); ++k)
+            for (index_t k = j; k < std::min(j + w, M); ++k)
                 sum += static_cast<T>(alpha(b, k)) * windows[k](u(b, j));
             beta(b, j) = static_cast<Beta>(sum);
         }
