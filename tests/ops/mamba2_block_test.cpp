@@ -147,6 +147,9 @@ TEST(mamba2_block, scratch_and_refusals) {
     auto over = seq(x);
     over.data += 1;
     refuses<shape_error>([&] { mamba2_block(seq(x), f.weights(), over); }, "mamba2_block: y overlaps x");
+    auto inside = f.weights();
+    inside.skip = {seq(y).data, {H}, {1}};
+    refuses<shape_error>([&] { mamba2_block(seq(x), inside, seq(y)); }, "mamba2_block: y overlaps D in memory");
     auto odd = f.weights();
     odd.groups = 3;
     refuses<shape_error>([&] { mamba2_block(seq(x), odd, seq(y)); }, "twice 3 groups of states");

@@ -162,6 +162,9 @@ TEST(mamba_block, scratch_and_refusals) {
     auto over = seq(x);
     over.data += 1;
     refuses<shape_error>([&] { mamba_block(seq(x), f.weights(), over); }, "mamba_block: y overlaps x");
+    auto inside = f.weights();
+    inside.skip.data = seq(y).data;
+    refuses<shape_error>([&] { mamba_block(seq(x), inside, seq(y)); }, "mamba_block: y overlaps D in memory");
     auto narrow = f.weights();
     narrow.steps.shape[0] = 2;
     refuses<shape_error>([&] { mamba_block(seq(x), narrow, seq(y)); }, "mamba_block: W_x has extent 13 on axis 1");
