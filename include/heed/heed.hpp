@@ -109,6 +109,8 @@
 #include "ops/transnormer.hpp"
 #include "ops/unit_rows.hpp"
 #include "ops/vq_attention.hpp"
+#include "ops/vq_codes.hpp"
+#include "ops/vq_memory.hpp"
 #include "ops/with_default.hpp"
 #include "policy/masks.hpp"
 #include "policy/probe_decay.hpp"
