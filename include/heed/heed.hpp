@@ -26,6 +26,7 @@
 #include "engine/scan.hpp"
 #include "interop/eigen.hpp"
 #include "ops/aaren.hpp"
+#include "ops/additive_attention.hpp"
 #include "ops/alignment_lengths.hpp"
 #include "ops/attendre.hpp"
 #include "ops/attention_calibration.hpp"
