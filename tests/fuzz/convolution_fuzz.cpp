@@ -189,12 +189,23 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const index_t op = d.below(6);
     const scene s(d);
     switch (op) {
-        case 0: fuzz_convolution<float, float, float>(d, s); break;
-        case 1: fuzz_convolution<double, float, double>(d, s); break;
-        case 2: fuzz_convolution<bf16, bf16, float>(d, s); break;
-        case 3: fuzz_causal_conv<float>(d, s); break;
-        case 4: fuzz_causal_conv<double>(d, s); break;
-        default: fuzz_causal_conv<f16>(d, s);
+        case 0:
+            fuzz_convolution<float, float, float>(d, s);
+            break;
+        case 1:
+            fuzz_convolution<double, float, double>(d, s);
+            break;
+        case 2:
+            fuzz_convolution<bf16, bf16, float>(d, s);
+            break;
+        case 3:
+            fuzz_causal_conv<float>(d, s);
+            break;
+        case 4:
+            fuzz_causal_conv<double>(d, s);
+            break;
+        default:
+            fuzz_causal_conv<f16>(d, s);
     }
     return 0;
 }

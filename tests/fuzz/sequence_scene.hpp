@@ -83,7 +83,8 @@ bool make(decisions& d, const scene& s, const char* op, const Call& call, const 
                     });
                 }
                 break;
-            default: in_exact_scratch([&](const auto& context) { call(all, context); });
+            default:
+                in_exact_scratch([&](const auto& context) { call(all, context); });
         }
     } catch (const shape_error&) {
         y.each([&](index_t b, index_t h, index_t n, index_t c) {

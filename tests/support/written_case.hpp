@@ -28,8 +28,7 @@ public:
             product += (product.empty() ? "" : "x") + std::to_string(extent);
         }
         const std::string bytes = std::to_string(sizeof(S)), bits = std::to_string(8 * sizeof(S));
-        const std::string header =
-            "{'descr': '<f" + bytes + "', 'fortran_order': False, 'shape': (" + tuple + "), }\n";
+        const std::string header = "{'descr': '<f" + bytes + "', 'fortran_order': False, 'shape': (" + tuple + "), }\n";
         const std::string path = std::string(side) + "_" + name + ".npy";
         std::ofstream to(folder_ / path, std::ios::binary);
         const auto size = static_cast<unsigned>(header.size());
