@@ -65,7 +65,7 @@ void hyperzzw(const W& w, const Z& z, Y&& y, alignment how, const Policies&... p
         for (index_t c = 0; c < C && !finite; ++c)
             detail::spoil_reached(
                 [&](index_t k) { return static_cast<T>(slow(c, k)) * static_cast<T>(fast(b, k, c)); }, ahead,
-                view{&out(b, 0, c), extents<1>{N}, extents<1>{out.strides[1]}});
+                view<std::remove_pointer_t<decltype(out.data)>, 1>{&out(b, 0, c), {N}, {out.strides[1]}});
     }
 }
 
