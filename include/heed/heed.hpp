@@ -106,6 +106,7 @@
 #include "ops/sparq.hpp"
 #include "ops/star.hpp"
 #include "ops/taylor_shift.hpp"
+#include "ops/transducer_joint.hpp"
 #include "ops/transducer_lattice.hpp"
 #include "ops/transnormer.hpp"
 #include "ops/unit_rows.hpp"
