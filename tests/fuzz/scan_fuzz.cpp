@@ -1,6 +1,7 @@
 // libFuzzer: scans over shapes, strides, directions, packed sequences, segments and pieces, against their definitions.
 //
 // Data come from seeds, so the bytes are all structure.
+#include <heed/engine/scan.hpp>
 #include <heed/ops/diagonal_ssm.hpp>
 #include <heed/ref/modes.hpp>
 #include <heed/ref/selective_scan.hpp>
@@ -119,17 +120,136 @@ void fuzz_modes(decisions& d, const scene& s) {
     if (make<knows::all>(d, s, op, call, y)) compare(s, op, y, naive, exact, summed);
 }
 
+/// A monoid over elements drawn by draw(which number, random, index), against its own steps one after another. size(x,
+/// before) is what a token's result may be off by roundings of, of its element and of that of the token before.
+template <class M, class Draw, class Size>
+void fuzz_monoid(decisions& d, const scene& s, const char* op, const Draw& draw, const Size& size) {
+    constexpr auto elements = static_cast<std::size_t>(M::elements), states = static_cast<std::size_t>(M::states);
+    constexpr auto results = static_cast<std::size_t>(heed::detail::plain_cell<M>::outputs);
+    const auto seed = d.seed();
+    std::array<tensor<float>, elements> x;
+    for (std::size_t i = 0; i < elements; ++i) {
+        const counter_random random(seed + i);
+        x[i] = tensor<float>(s.shape(), d.any_layout());
+        x[i].fill([&](index_t n) { return draw(i, random, number(2 * n)); });
+    }
+    std::array<tensor<float>, results> y;
+    for (auto& one : y) one = tensor<float>(s.shape(), d.any_layout());
+    constexpr auto S = static_cast<index_t>(states);
+    tensor<float> state({s.sequences(), 1, s.C, S}, d.any_layout());
+    numbers<float, M::states> first;
+    M::start(first);
+    state.each([&](index_t b, index_t h, index_t c, index_t n) { state(b, h, c, n) = first[number(n)]; });
+    const auto define = [&](auto real, std::size_t which) {
+        using R = decltype(real);
+        tensor<R> out(s.shape());
+        const auto start = [](index_t, index_t) {
+            numbers<R, M::states> h;
+            M::start(h);
+            return h;
+        };
+        const auto step = [&](numbers<R, M::states>& h, index_t b, index_t n, index_t c) {
+            numbers<R, M::elements> e;
+            for (std::size_t i = 0; i < elements; ++i) e[i] = static_cast<R>(x[i](b, 0, n, c));
+            M::act(h, e);
+            out(b, 0, n, c) = heed::detail::plain_cell<M>{}.read(h, e, numbers<R, 0>{})[which];
+        };
+        ref::scan(seq(out).shape, s.order(), start, step, [](const auto&, index_t, index_t) {});
+        return out;
+    };
+    tensor<double> summed(s.shape());
+    ref::scan(
+        seq(summed).shape, s.order(), [](index_t, index_t) { return 0.0; },
+        [&](double& h, index_t b, index_t n, index_t c) {
+            std::array<double, elements> e;
+            for (std::size_t i = 0; i < elements; ++i) e[i] = x[i](b, 0, n, c);
+            summed(b, 0, n, c) = h = size(e, h);
+        },
+        [](double, index_t, index_t) {});
+    const auto axis = static_cast<std::size_t>(d.between(1, 2));
+    const auto call = [&](range piece, const auto&... policies) {
+        const auto in = [&]<std::size_t... i>(std::index_sequence<i...>) {
+            return inputs(spoiled(s, seq(std::as_const(x[i])), piece, i == 0 ? axis : 3)...);
+        };
+        const auto out = [&]<std::size_t... i>(std::index_sequence<i...>) {
+            return outputs(slice(seq(y[i]), 1, piece)...);
+        };
+        scan(M{}, in(std::make_index_sequence<elements>()), out(std::make_index_sequence<results>()), carry{seq(state)},
+             policies...);
+    };
+    if (!make<knows::all>(d, s, op, call, y[0])) return;
+    for (std::size_t i = 0; i < results; ++i) compare(s, op, y[i], define(0.0f, i), define(0.0, i), summed);
+}
+/// Now and then the zero of logarithms, else x.
+double maybe_nothing(const counter_random& r, std::uint64_t i, double x) {
+    return r.uniform(i + 1) < 0.1 ? -HUGE_VAL : x;
+}
+double finite_size(double x) { return std::isfinite(x) ? std::abs(x) : 0; }
+
+void fuzz_monoids(decisions& d, const scene& s) {
+    const auto normals = [](std::size_t, const counter_random& r, std::uint64_t i) { return r.normal(i); };
+    const auto gates = [](std::size_t which, const counter_random& r, std::uint64_t i) {
+        return which == 0 ? 2 * r.uniform(i) - 1 : r.normal(i);
+    };
+    const auto logs = [](std::size_t, const counter_random& r, std::uint64_t i) {
+        return maybe_nothing(r, i, r.normal(i));
+    };
+    const auto sum = [](const auto& e, double h) {
+        for (double x : e) h += finite_size(x);
+        return h + 1;
+    };
+    switch (d.below(8)) {
+        case 0:
+            return fuzz_monoid<running_sum>(d, s, "running_sum", normals, sum);
+        case 1:
+            return fuzz_monoid<running_max>(d, s, "running_max", logs, sum);
+        case 2:
+            return fuzz_monoid<running_log_sum>(d, s, "running_log_sum", logs, sum);
+        case 3:
+            return fuzz_monoid<affine>(d, s, "affine", gates,
+                                       [](const auto& e, double h) { return std::abs(e[0]) * h + std::abs(e[1]); });
+        case 4:
+            return fuzz_monoid<log_affine>(d, s, "log_affine", logs, sum);
+        case 5:
+            return fuzz_monoid<max_plus>(d, s, "max_plus", logs, sum);
+        case 6:
+            return fuzz_monoid<complex_affine>(
+                d, s, "complex_affine",
+                [&](std::size_t which, const counter_random& r, std::uint64_t i) {
+                    return which < 2 ? 1.4 * r.uniform(i) - 0.7 : r.normal(i);
+                },
+                [](const auto& e, double h) { return std::hypot(e[0], e[1]) * h + std::hypot(e[2], e[3]); });
+        default:
+            return fuzz_monoid<softmax_prefix>(
+                d, s, "softmax_prefix",
+                [](std::size_t which, const counter_random& r, std::uint64_t i) {
+                    return which == 0 ? maybe_nothing(r, i, 5 * r.normal(i)) : which == 1 ? 1 : r.normal(i);
+                },
+                [](const auto& e, double h) { return h + 1 + std::abs(e[2]); });
+    }
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     decisions d(data, size);
-    const index_t op = d.below(4);
+    const index_t op = d.below(5);
     const scene s(d);
     switch (op) {
-        case 0: fuzz_selective<float>(d, s); break;
-        case 1: fuzz_selective<bf16>(d, s); break;
-        case 2: fuzz_modes<false>(d, s); break;
-        default: fuzz_modes<true>(d, s);
+        case 0:
+            fuzz_selective<float>(d, s);
+            break;
+        case 1:
+            fuzz_selective<bf16>(d, s);
+            break;
+        case 2:
+            fuzz_modes<false>(d, s);
+            break;
+        case 3:
+            fuzz_modes<true>(d, s);
+            break;
+        default:
+            fuzz_monoids(d, s);
     }
     return 0;
 }

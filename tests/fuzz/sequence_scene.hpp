@@ -116,11 +116,12 @@ void compare(const scene& s, const char* op, tensor<T>& got, const tensor<N>& na
     if (!got.poisoned_outside()) fail(s, op, "written beside the output");
 }
 
-/// Some tokens of a view (b, n, c); of one with a number more on an axis, if the scene is spoilt.
+/// Some tokens of a view (b, n, c); of one with a number more on an axis, if the scene is spoilt and there is that
+/// axis.
 template <class V>
 V spoiled(const scene& s, V x, range piece, std::size_t axis) {
     x = slice(x, 1, piece);
-    if (s.spoilt) x.shape[axis] += 1;
+    if (s.spoilt && axis < 3) x.shape[axis] += 1;
     return x;
 }
 
