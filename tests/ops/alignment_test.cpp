@@ -211,6 +211,20 @@ TEST(chunkwise_alignment, spreads_and_keeps_the_sum) {
     refuses<argument_error>([&] { chunkwise_alignment(rows(alpha), rows(u), 0, rows(beta)); }, "windows have 0 keys");
 }
 
+TEST(chunkwise_alignment, threads_and_scratch_of_the_caller) {
+    const index_t B = 7, M = 40;
+    auto alpha = test::uniform<float>({1, 1, B, M}, 1), u = test::normal<float>({1, 1, B, M}, 2), one = alpha,
+         many = alpha;
+    threads pool(3);
+    chunkwise_alignment(rows(alpha), rows(u), 5, rows(one));
+    std::size_t bytes = 0;
+    chunkwise_alignment(rows(alpha), rows(u), 5, rows(many), scratch_size(pool, bytes));
+    EXPECT_TRUE(test::same_values(many, alpha));
+    arena scratch(bytes);
+    chunkwise_alignment(rows(alpha), rows(u), 5, rows(many), on(pool, scratch));
+    EXPECT_TRUE(test::same_values(one, many));
+}
+
 /// Windows of any length are those of all keys; where all keys of one are masked, it has no weight.
 TEST(chunkwise_alignment, any_window_and_masked_keys) {
     const index_t M = 12, masked = 5;

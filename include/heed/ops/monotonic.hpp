@@ -9,7 +9,6 @@
 #pragma once
 
 #include <span>
-#include <vector>
 
 #include "../engine/scan.hpp"
 
@@ -91,11 +90,14 @@ void monotonic_alignment(const E& e, const Before& before, Alpha&& alpha, const 
 }
 
 /// beta (B, M) from alpha (B, M) and a second energy u (B, M): each alpha spread over the window of w >= 1 keys that
-/// ends at its own, by softmax of u. Sums to what alpha sums to. Cost O(M w).
-template <class Alpha, class U, class Beta>
-void chunkwise_alignment(const view<Alpha, 2>& alpha, const view<U, 2>& u, index_t window, const view<Beta, 2>& beta) {
+/// ends at its own, by softmax of u. Sums to what alpha sums to. Cost O(M w). Policies: on{pool, arena}. Throws
+/// shape_error or argument_error before beta is touched.
+template <class Alpha, class U, class Beta, class... P>
+void chunkwise_alignment(const view<Alpha, 2>& alpha, const view<U, 2>& u, index_t window, const view<Beta, 2>& beta,
+                         const P&... policies) {
     using namespace detail;
     static constexpr const char* op = "chunkwise_alignment";
+    static_assert((has_role<P, roles::context> && ...), "heed: an argument is not a policy of this operator");
     const auto a = reads("alpha", alpha);
     const auto x = reads("u", u);
     const auto y = writes("beta", beta);
@@ -107,8 +109,7 @@ void chunkwise_alignment(const view<Alpha, 2>& alpha, const view<U, 2>& u, index
     check_apart(op, y, x);
     using T = accumulator<std::remove_const_t<Alpha>, std::remove_const_t<U>, Beta>;
     const index_t M = beta.shape[1], w = std::min(window, M);
-    std::vector<window_softmax<T>> windows(static_cast<std::size_t>(M));
-    for (index_t b = 0; b < beta.shape[0]; ++b) {
+    const auto spread = [&](index_t b, window_softmax<T>* windows) {
         for (index_t k = 0; k < M; ++k) windows[k] = window_softmax<T>::of(u, b, k, w);
         for (index_t j = 0; j < M; ++j) {
             // Keys whose window holds j, each with the softmax of its own window at j.
@@ -117,7 +118,18 @@ void chunkwise_alignment(const view<Alpha, 2>& alpha, const view<U, 2>& u, index
                 sum += static_cast<T>(alpha(b, k)) * windows[k](u(b, j));
             beta(b, j) = static_cast<Beta>(sum);
         }
-    }
+    };
+    carver own;
+    own.take<window_softmax<T>>(M);
+    in_scratch(
+        op, [&](auto& pool) { return static_cast<std::size_t>(workers(pool, beta.shape[0])) * own.used(); },
+        [&](auto& pool, std::byte* memory) {
+            for_tasks(pool, beta.shape[0], [&](index_t b, index_t worker) {
+                std::byte* const mine = memory + static_cast<std::size_t>(worker) * own.used();
+                spread(b, carver(mine).take<window_softmax<T>>(M));
+            });
+        },
+        policies...);
 }
 
 /// Hard decoding: the first key from `from` on with p >= 1/2, or M if there is none (the context is then 0).

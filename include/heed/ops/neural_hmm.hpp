@@ -207,13 +207,13 @@ void neural_hmm_posteriors(const E& e, const W& w, G&& gamma, const view<R, 1>& 
                     top = max(top, both);
                 }
                 const T most = hmm::reduce_max(top);
-                const bool none = !(most > hmm::nothing);
+                const bool none = most == hmm::nothing;
                 for (index_t s = 0; s < n; s += L) {
                     const V p = none ? V(0) : exp_nonpositive(load<V>(a + s) - V(most));
                     store(a + s, p);
                     sum += p;
                 }
-                const T total = reduce_add(sum), factor = total > 0 ? 1 / total : T(0);
+                const T total = reduce_add(sum), factor = total == 0 ? T(0) : 1 / total;
                 for (index_t s = 0; s < n; s += L) store(a + s, load<V>(a + s) * V(factor));
                 narrow_row<A>(a, n, line, step);
                 for (index_t s = n; s < states; ++s)
