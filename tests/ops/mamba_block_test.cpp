@@ -93,6 +93,19 @@ TEST(mamba_block, follows_its_definition) {
         }
 }
 
+TEST(mamba_block, of_one_tap_leaves_no_inputs_behind) {
+    const block f(6, 20, 5, 3, 1);
+    const auto x = test::normal<float>({2, 1, 30, 6}, 20);
+    tensor<float> whole(x.shape());
+    mamba_block(seq(x), f.weights(), seq(whole));
+    EXPECT_TRUE(test::within_rule<float>(whole, f.defined<float>(x), f.defined<double>(x)));
+    test::pieces_are(
+        whole, 2e-6, [&] { return f.start(2); },
+        [&](auto& s, range piece, auto& y) {
+            mamba_block(s, slice(seq(x), 1, piece), f.weights(), slice(seq(y), 1, piece));
+        });
+}
+
 TEST(mamba_block, pieces_and_steps_are_one_shot) {
     constexpr index_t N = 50;
     const block f(6, 20, 5, 3, 4);
