@@ -208,6 +208,15 @@ HEED_INLINE T reduce_add(const pack<T, A>& x) {
     return sum;
 }
 
+/// a * b + c of numbers, rounded as the fma of packs is, whatever a compiler makes of the expression.
+template <class A, class T>
+T fma_number(T a, T b, T c) {
+    using P = pack<T, A>;
+    alignas(64) T at[P::size];
+    store_aligned(at, fma(P(a), P(b), P(c)));
+    return at[0];
+}
+
 /// x, kept in a register: a value that several operations share is loaded once, which compilers may not see.
 template <class T, class A>
 HEED_INLINE pack<T, A> pinned(pack<T, A> x) {
