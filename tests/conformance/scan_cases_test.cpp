@@ -1,7 +1,7 @@
 // heed_test: conformance/selective_scan.cpp conformance/mamba2.cpp conformance/scans.cpp
 // Cases of scans beyond those of tests/data: what their codes also take. Expected outputs are those of the lines of
 // these codes, in loops.
-#include "conformance/replay.hpp"
+#include "replay.hpp"
 #include "random.hpp"
 #include "written_case.hpp"
 
