@@ -171,6 +171,31 @@ struct hmm_op {
     static double flops(const scan_shape&) { return 0; }
 };
 
+/// What an HMM takes the place of: N steps of a decoder over C states by content and location, 32 filters of 31 taps.
+struct location_op {
+    static constexpr const char* name = "additive_attention.location";
+    static constexpr index_t D = 128, F = 32, R = 31;
+    static operands<float> draw(const scan_shape& s) {
+        drawing d;
+        d.tokens(s.N, D).tokens(s.C, D).tokens(1, D).tokens(F, R).matrix(F, D);
+        return d.x;
+    }
+    template <class S>
+    static void run(const operands<S>& x, const scan_shape& s, const view<S, 3>& y, const auto& context) {
+        std::vector<S> first(static_cast<std::size_t>(s.C)), read(D);
+        view<const S, 2> before = dense(first.data(), {1, s.C});
+        for (index_t t = 0; t < s.N; ++t) {
+            const auto alpha = dense(&y(0, t, 0), {1, s.C});
+            additive_attention(slice(x[0].rows(), 0, {t, t + 1}), x[1].v(), x[1].v(), x[2].row(), alpha,
+                               dense(read.data(), {1, D}), location(before, x[3].rows(), x[4].rows()), context);
+            before = alpha;
+        }
+    }
+    static double flops(const scan_shape& s) {
+        return static_cast<double>(s.C) * per_token({F * R, F * D, D, D});
+    }
+};
+
 enum class walk { rows, nested_s, hilbert };
 /// An image as square as its tokens allow, in another order.
 template <walk By>
@@ -237,6 +262,7 @@ std::vector<measurement> layer_rows(const std::vector<index_t>& lengths, int wor
         add<gam_op>(rows, {N, 512, 512, workers});
         add<vq_op>(rows, {N, 512, 512, workers});
         add<hmm_op>(rows, {N, std::min<index_t>(N, 512), 1, workers});
+        if (N <= 4096) add<location_op>(rows, {N, std::min<index_t>(N, 512), 1, workers});
         add<order_op<walk::rows>>(rows, {N, 512, 1, workers});
         add<order_op<walk::nested_s>>(rows, {N, 512, 1, workers});
         add<order_op<walk::hilbert>>(rows, {N, 512, 1, workers});

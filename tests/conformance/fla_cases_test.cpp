@@ -4,11 +4,11 @@
 #include <heed/ref/log_linear_attention.hpp>
 #include <heed/ref/mesa_net.hpp>
 
-#include "conformance/written_case.hpp"
+#include "conformance/written_rows.hpp"
 #include "recurrence_data.hpp"
 
 using namespace test;
-using conformance::written_case;
+using conformance::written_rows;
 
 namespace {
 
@@ -29,7 +29,7 @@ tensor<float> some_state(index_t B, const recurrence_sizes& s = sizes) {
 }
 
 /// q, k, v and an initial state, and what is expected of them.
-written_case& operands(written_case& c, const recurrence_data<float>& x, const tensor<float>& from,
+written_rows& operands(written_rows& c, const recurrence_data<float>& x, const tensor<float>& from,
                        const ref::recurrence_options<double>& with) {
     const expected to(x.q, x.k, x.v, from, with);
     c.rows("in", "q", x.q).rows("in", "k", x.k).rows("in", "v", x.v).state("in", "h0", from);
@@ -40,9 +40,9 @@ TEST(fla_cases, a_scale_and_a_layout_that_are_not_told_are_the_code_s_own) {
     const recurrence_data<float> x(sizes);
     auto with = x.defined(by_channel | with_bonus)(double{});
     with.scale = 1 / std::sqrt(8.0);
-    written_case c("rwkv6", false, false);
+    written_rows c("rwkv6", false, false);
     operands(c, x, some_state(2), with).rows("in", "w", x.channel);
-    c.file("in", "u", "float32", "<f4", {3, 8}, std::vector<float>(&x.u(0, 0, 0, 0), &x.u(0, 0, 0, 0) + 24))
+    c.file("in", "u", {3, 8}, std::vector<float>(&x.u(0, 0, 0, 0), &x.u(0, 0, 0, 0) + 24))
         .replay(conformance::replay_recurrence);
 }
 
@@ -50,7 +50,7 @@ TEST(fla_cases, scales_remarks_and_hints) {
     const recurrence_data<float> x(sizes);
     auto with = x.defined(by_token | delta)(double{});
     with.scale = 0.25;
-    written_case c("gated_delta_rule", true);
+    written_rows c("gated_delta_rule", true);
     c.said("scale", "0.25").said("gate", "log").said("beta", "after sigmoid").said("chunk_size", "64");
     c.said("output_final_state", "True").said("use_qk_l2norm_in_kernel", "False");
     operands(c, x, some_state(2), with)
@@ -61,7 +61,7 @@ TEST(fla_cases, scales_remarks_and_hints) {
 
 TEST(fla_cases, an_unknown_number_is_an_error) {
     const recurrence_data<float> x(sizes);
-    written_case c("gla", true);
+    written_rows c("gla", true);
     c.said("gate_logit_normalizer", "16");
     operands(c, x, some_state(2), x.defined(by_channel)(double{})).rows("in", "g", x.channel);
     c.replay(conformance::replay_recurrence, "gla does not know: attr gate_logit_normalizer");
@@ -69,7 +69,7 @@ TEST(fla_cases, an_unknown_number_is_an_error) {
 
 TEST(fla_cases, rows_of_length_one) {
     recurrence_data<float> x(sizes);
-    written_case c("gated_delta_rule", true);
+    written_rows c("gated_delta_rule", true);
     c.said("use_qk_l2norm_in_kernel", "1");
     auto y = x;
     y.q = unit_rows(x.q);
@@ -86,16 +86,16 @@ TEST(fla_cases, gates_of_heads_backwards_over_packed_sequences) {
     const recurrence_data<float> x(s);
     auto with = x.defined(by_head | backwards)(double{});
     with.offsets = {0, 4, 4, 21};
-    written_case c("simple_gla", true);
+    written_rows c("simple_gla", true);
     c.said("reverse", "1");
-    operands(c, x, some_state(3, s), with).file("in", "g_gamma", "float32", "<f4", {3}, x.head);
-    c.file("in", "cu_seqlens", "int32", "<i4", {4}, std::vector<std::int32_t>{0, 4, 4, 21})
+    operands(c, x, some_state(3, s), with).file("in", "g_gamma", {3}, x.head);
+    c.file("in", "cu_seqlens", {4}, std::vector<std::int32_t>{0, 4, 4, 21})
         .replay(conformance::replay_recurrence);
 }
 
 TEST(fla_cases, gates_of_values) {
     const recurrence_data<float> x(sizes);
-    written_case c("gla", true);
+    written_rows c("gla", true);
     operands(c, x, some_state(2), x.defined(by_value)(double{}))
         .rows("in", "gv", x.column)
         .replay(conformance::replay_recurrence);
@@ -109,11 +109,11 @@ TEST(fla_cases, householder_factors_of_packed_sequences) {
         auto with = x.defined(delta | (gated ? by_token : plain))(double{});
         with.scale = 1;
         with.offsets = {0, 20, 21};
-        written_case c("gated_delta_product", true);
+        written_rows c("gated_delta_product", true);
         c.said("num_householder", "3");
         operands(c, x, some_state(2, s), with).rows("in", "beta", x.beta, true);
         if (gated) c.rows("in", "g", x.token, true);
-        c.file("in", "offsets", "int64", "<i8", {3}, std::vector<std::int64_t>{0, 20, 21})
+        c.file("in", "offsets", {3}, std::vector<std::int64_t>{0, 20, 21})
             .replay(conformance::replay_recurrence);
     }
 }
@@ -122,7 +122,7 @@ TEST(fla_cases, more_heads_of_values_than_of_keys) {
     auto s = sizes;
     s.Hv = 6, s.gates = 6;
     const recurrence_data<float> x(s);
-    written_case c("kda", true);
+    written_rows c("kda", true);
     operands(c, x, some_state(2, s), x.defined(by_channel | delta)(double{})).rows("in", "g", x.channel);
     c.rows("in", "beta", x.beta, true).replay(conformance::replay_recurrence);
 }
@@ -137,7 +137,7 @@ TEST(fla_cases, a_beta_for_each_value) {
         const auto column = [e](const view<float>& v) { return slice(v, 3, {e, e + 1}); };
         ref::recurrence(x.q.v(), x.k.v(), slice(x.v.v(), 3, {e, e + 1}), column(o.v()), with, column(state.v()));
     }
-    written_case c("delta_rule", false);
+    written_rows c("delta_rule", false);
     c.rows("in", "q", x.q).rows("in", "k", x.k).rows("in", "v", x.v).rows("in", "beta", beta);
     c.state("in", "h0", some_state(2))
         .rows("out", "o", o)
@@ -149,7 +149,7 @@ TEST(fla_cases, decays_of_a_layer) {
     const recurrence_data<float> x(sizes);
     auto with = x.defined(plain)(double{});
     with.key_decay = [](index_t, index_t h, index_t, index_t) { return -8.0 / 3 * (1 - 2.0 / 8) * double(h); };
-    written_case c("lightning_attn", true);
+    written_rows c("lightning_attn", true);
     c.said("layer_idx", "2").said("num_layers", "8");
     operands(c, x, some_state(2), with).replay(conformance::replay_recurrence);
 }
@@ -160,7 +160,7 @@ TEST(fla_cases, log_linear_attention_on_both_updates) {
     for (unsigned parts : {unsigned{by_token}, by_token | delta}) {
         tensor<float> o({2, 3, 21, 5});
         ref::log_linear_attention<double>(x.q.v(), x.k.v(), x.v.v(), levels.v(), o.v(), x.defined(parts)(double{}));
-        written_case c("log_linear_attn", true);
+        written_rows c("log_linear_attn", true);
         c.rows("in", "q", x.q).rows("in", "k", x.k).rows("in", "v", x.v).rows("in", "g", x.token, true);
         if (parts & delta) c.rows("in", "beta", x.beta, true);
         c.rows("in", "level_scales", levels).rows("out", "o", o).replay(conformance::replay_log_linear);
@@ -175,11 +175,11 @@ TEST(fla_cases, the_mesa_layer_and_its_states) {
     const auto first_kk = kk, first_kv = kv;
     ref::mesa_net<double>(x.q.v(), x.k.v(), x.v.v(), dense(lambda.data(), {3, 8}), o.v(),
                           x.defined(by_token | delta)(double{}), kk.v(), kv.v());
-    written_case c("mesa_net", true);
+    written_rows c("mesa_net", true);
     c.said("max_CG_iteration", "30").rows("in", "q", x.q).rows("in", "k", x.k).rows("in", "v", x.v);
     c.rows("in", "g", x.token, true)
         .rows("in", "beta", x.beta, true)
-        .file("in", "lamb", "float32", "<f4", {3, 8}, lambda);
+        .file("in", "lamb", {3, 8}, lambda);
     c.state("in", "h_kk_init", first_kk).state("in", "h_kv_init", first_kv).rows("out", "o", o);
     c.state("out", "h_kk", kk).state("out", "h_kv", kv).replay(conformance::replay_mesa_net);
 }
@@ -202,7 +202,7 @@ TEST(fla_cases, normalised_linear_attention_and_its_sums_of_keys) {
         row.each([&](index_t b, index_t, index_t h, index_t d) { row(b, 0, h, d) = s(b, h, d, s.shape()[3] - 1); });
         return row;
     };
-    written_case c("linear_attn", true);
+    written_rows c("linear_attn", true);
     c.said("normalize", "1").rows("in", "q", x.q).rows("in", "k", x.k).rows("in", "v", x.v);
     c.state("in", "h0", S).state("in", "z0", sums(from)).rows("out", "o", o).state("out", "zt", sums(end));
     c.state("out", "ht", copied(slice(end.v(), 3, {0, 5}))).replay(conformance::replay_features);

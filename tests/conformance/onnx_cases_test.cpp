@@ -1,10 +1,10 @@
 // heed_test: $<TARGET_OBJECTS:heed_replays>
 // Cases of ONNX's LinearAttention, beyond those of tests/data: update rules, shared heads, types of states, scales.
-#include "conformance/written_case.hpp"
+#include "conformance/written_rows.hpp"
 #include "recurrence_data.hpp"
 
 using namespace test;
-using conformance::written_case;
+using conformance::written_rows;
 
 namespace {
 
@@ -31,7 +31,7 @@ void linear_attention(index_t q_heads, index_t kv_heads, const std::string& rule
     tensor<S> present(from.shape());
     present.each([&](auto... i) { present(i...) = static_cast<S>(end(i...)); });
 
-    written_case c("LinearAttention");
+    written_rows c("LinearAttention");
     c.said("q_num_heads", std::to_string(q_heads)).said("kv_num_heads", std::to_string(kv_heads));
     c.said("chunk_size", "16").said("scale", std::to_string(scale));
     if (!rule.empty()) c.said("update_rule", rule);

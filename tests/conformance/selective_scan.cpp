@@ -26,15 +26,29 @@ view<const T, 4> grouped(const T* data, const array& x, index_t B, index_t N) {
     require(x.shape[0] == B && x.shape.back() == N, "B and C have the batch and tokens of u");
     return {data, {B, N, G, S}, {G * S * N, 1, S * N, N}};
 }
+/// x with `groups` groups, each of its own repeated, in memory of the second.
+template <class T>
+view<const T, 4> repeated(const view<const T, 4>& x, index_t groups, std::vector<T>& memory) {
+    const auto [B, N, G, S] = x.shape;
+    if (G == groups) return x;
+    memory.resize(static_cast<std::size_t>(B * N * groups * S));
+    const auto to = dense(memory.data(), {B, N, groups, S});
+    for (index_t b = 0; b < B; ++b)
+        for (index_t n = 0; n < N; ++n)
+            for (index_t g = 0; g < groups; ++g)
+                for (index_t s = 0; s < S; ++s) to(b, n, g, s) = x(b, n, g * G / groups, s);
+    return to;
+}
 
 /// The operands of a case in R.
 template <class R>
 struct operands {
     const array &u, &delta, &decay, &in, &out;
     const array *skip, *gate, *bias;
-    std::vector<R> u_, delta_, decay_, in_, out_, skip_, gate_, bias_, y, state;
+    std::vector<R> u_, delta_, decay_, in_, out_, skip_, gate_, bias_, y, state, repeated_in, repeated_out;
     bool softplus;
     index_t B, C, N, S;
+    view<const R, 4> ins, outs;  // B and C, of as many groups
 
     explicit operands(golden_case& g)
         : u(g.needed("u")),
@@ -59,7 +73,15 @@ struct operands {
         softplus = g.flag("delta_softplus", false);
         y.resize(u_.size());
         state.resize(static_cast<std::size_t>(B * C * S));
-        if (const array* first = g.input("initial_state")) state = first->as<R>();
+        if (const array* first = g.input("initial_state")) {
+            require(first->shape == std::vector<index_t>{B, C, S}, "initial_state is [B, C, S]");
+            state = first->as<R>();
+        }
+        ins = grouped(in_.data(), in, B, N), outs = grouped(out_.data(), out, B, N);
+        const index_t one = ins.shape[2], other = outs.shape[2];
+        require(one > 0 && C % one == 0 && other > 0 && C % other == 0, "the groups of B and C divide the channels");
+        const index_t groups = one % other == 0 ? one : other % one == 0 ? other : C;
+        ins = repeated(ins, groups, repeated_in), outs = repeated(outs, groups, repeated_out);
     }
     view<const R, 3> seq(const std::vector<R>& x) const { return by_token(x.data(), u); }
     view<const R, 1> vec(const std::vector<R>& x) const { return {x.data(), {C}, {1}}; }
@@ -76,15 +98,13 @@ void run_reference(operands<R>& x) {
     if (x.gate) with.gate = x.seq(x.gate_);
     with.state = x.carried();
     with.softplus = x.softplus;
-    ref::selective_scan<R>(x.seq(x.u_), x.seq(x.delta_), x.decays(), grouped(x.in_.data(), x.in, x.B, x.N),
-                           grouped(x.out_.data(), x.out, x.B, x.N), x.result(), with);
+    ref::selective_scan<R>(x.seq(x.u_), x.seq(x.delta_), x.decays(), x.ins, x.outs, x.result(), with);
 }
 
 template <class R>
 void run_heed(operands<R>& x) {
     const auto vec = [&](const array* given, const std::vector<R>& v) { return given ? x.vec(v) : view<const R, 1>{}; };
-    selective_scan(x.seq(x.u_), x.seq(x.delta_), x.decays(), grouped(x.in_.data(), x.in, x.B, x.N),
-                   grouped(x.out_.data(), x.out, x.B, x.N), x.result(), softplus_step{x.softplus},
+    selective_scan(x.seq(x.u_), x.seq(x.delta_), x.decays(), x.ins, x.outs, x.result(), softplus_step{x.softplus},
                    step_bias{vec(x.bias, x.bias_)}, skip{vec(x.skip, x.skip_)},
                    gate{x.gate ? x.seq(x.gate_) : view<const R, 3>{}}, carry{x.carried()});
 }

@@ -219,6 +219,23 @@ TEST(convolution, a_million_tokens) {
     }
 }
 
+TEST(convolution, assigned_taps_are_those_of_a_new_filter) {
+    const auto x = test::normal<float>({2, 1, 70, 5}, 1), first = test::normal<float>({1, 1, 5, 90}, 2),
+               second = test::normal<float>(first.shape(), 3);
+    const std::vector<float> skip(5, 1);
+    for (auto form : forms)
+        for (index_t ahead : {0, 80})
+            for (index_t longest : {0, 70}) {
+                const filter_options options{longest, ahead, form};
+                convolution_filter<float> filter(matrix(first), dense(skip.data(), {5}), options);
+                filter.assign(matrix(second));
+                tensor<float> y(x.shape()), z(x.shape());
+                convolution(sequence(x), filter, sequence(y));
+                convolution(sequence(x), convolution_filter<float>(matrix(second), options), sequence(z));
+                EXPECT_TRUE(test::same_values(y, z));
+            }
+}
+
 TEST(convolution, empty_extents) {
     const auto h = test::normal<float>({1, 1, 4, 50}, 1);
     const convolution_filter<float> filter(matrix(h)), none(view<const float, 2>{nullptr, {4, 0}, {0, 1}}),
@@ -281,8 +298,12 @@ TEST(convolution, refuses_what_does_not_fit) {
         "the filter looks 3 tokens ahead");
     refuses<argument_error>([&] { convolution_filter<float> f(h, {.ahead = 50}); }, "ahead is 50 of 50 taps");
     refuses<shape_error>([&] { convolution_filter<float> f(h, dense(at(0), {3})); }, "skip has 3 channels");
+    convolution_filter<float> other(h, {.longest = 9});
+    refuses<shape_error>([&] { other.assign(dense(at(0), {4, 9})); },
+                         "the taps assigned are (4, 9), those of before (4, 50)");
     m[333] = std::nanf("");
     refuses<argument_error>([&] { convolution_filter<float> f(h); }, "channel 2 has a tap that is not finite");
+    refuses<argument_error>([&] { other.assign(h); }, "channel 2 has a tap that is not finite");
     arena small(64);
     threads one(1);
     refuses<argument_error>([&] { convolution(x, filter, y, on(one, small)); }, "the arena holds");

@@ -94,6 +94,21 @@ TEST(transducer_lattice, lengths) {
     for (index_t b = 0; b < 4; ++b) x.expect_brute_force(b, frames[b], labels[b], 1e-12);
 }
 
+/// Without an alignment nothing depends on anything; with one that is no number everything does.
+TEST(transducer_lattice, gradients_of_no_alignment_and_of_nan) {
+    lattices<double> none(1, 3, 2), spoilt(1, 3, 2);
+    for (index_t u = 0; u <= 2; ++u) none.blank(0, 0, 2, u) = -inf;
+    EXPECT_EQ(none.run().log_p[0], -inf);
+    none.d_blank.each([&](index_t b, index_t h, index_t t, index_t u) { EXPECT_EQ(none.d_blank(b, h, t, u), 0); });
+    spoilt.blank(0, 0, 1, 1) = std::nan("");
+    std::vector<double> log_p(1);
+    transducer_lattice_gradient(seq(std::as_const(spoilt.blank)), seq(std::as_const(spoilt.label)), seq(spoilt.d_blank),
+                                seq(spoilt.d_label), dense(log_p.data(), {1}));
+    EXPECT_TRUE(std::isnan(log_p[0]));
+    EXPECT_TRUE(std::isnan(spoilt.d_blank(0, 0, 2, 2)));
+    EXPECT_TRUE(std::isnan(spoilt.d_label(0, 0, 0, 0)));
+}
+
 /// Steps out of the cells of a diagonal are taken with probability 1, however long the lattice.
 TEST(transducer_lattice, posterior_mass_of_a_diagonal_is_one) {
     lattices<float> x(1, 700, 150);
@@ -117,6 +132,11 @@ TEST(transducer_lattice, threads_and_refusals) {
     EXPECT_TRUE(test::same_values(one.d_blank, many.d_blank));
     refuses<shape_error>([&] { transducer_lattice(seq(one.blank), seq(one.blank), dense(one.log_p.data(), {5})); },
                          "transducer_lattice: label has extent 7 on axis 2, blank asks for 6");
+    refuses<shape_error>(
+        [&] {
+            transducer_lattice(seq(one.blank), seq(one.label), view<double, 1>{one.log_p.data(), {5}, {0}});
+        },
+        "transducer_lattice: log_p has stride 0 on axis 0 of extent 5");
     lattices<float>(0, 4, 2).run();
     EXPECT_EQ(lattices<float>(1, 0, 2).run().log_p[0], -inf);
 }
@@ -189,6 +209,41 @@ TEST(chunkwise_alignment, spreads_and_keeps_the_sum) {
         }
     }
     refuses<argument_error>([&] { chunkwise_alignment(rows(alpha), rows(u), 0, rows(beta)); }, "windows have 0 keys");
+}
+
+TEST(chunkwise_alignment, threads_and_scratch_of_the_caller) {
+    const index_t B = 7, M = 40;
+    auto alpha = test::uniform<float>({1, 1, B, M}, 1), u = test::normal<float>({1, 1, B, M}, 2), one = alpha,
+         many = alpha;
+    threads pool(3);
+    chunkwise_alignment(rows(alpha), rows(u), 5, rows(one));
+    std::size_t bytes = 0;
+    chunkwise_alignment(rows(alpha), rows(u), 5, rows(many), scratch_size(pool, bytes));
+    EXPECT_TRUE(test::same_values(many, alpha));
+    arena scratch(bytes);
+    chunkwise_alignment(rows(alpha), rows(u), 5, rows(many), on(pool, scratch));
+    EXPECT_TRUE(test::same_values(one, many));
+}
+
+/// Windows of any length are those of all keys; where all keys of one are masked, it has no weight.
+TEST(chunkwise_alignment, any_window_and_masked_keys) {
+    const index_t M = 12, masked = 5;
+    auto alpha = test::uniform<float>({1, 1, 1, M}, 1), u = test::normal<float>({1, 1, 1, M}, 2), beta = alpha,
+         whole = alpha;
+    chunkwise_alignment(rows(alpha), rows(u), std::numeric_limits<index_t>::max(), rows(beta));
+    chunkwise_alignment(rows(alpha), rows(u), M, rows(whole));
+    EXPECT_TRUE(test::same_values(beta, whole));
+    for (index_t j = 0; j < masked; ++j) u(0, 0, 0, j) = -HUGE_VALF;
+    chunkwise_alignment(rows(alpha), rows(u), 3, rows(beta));
+    double sum = 0, seen = 0;
+    for (index_t j = 0; j < M; ++j) {
+        if (j < masked)
+            EXPECT_EQ(beta(0, 0, 0, j), 0);
+        else
+            seen += alpha(0, 0, 0, j);
+        sum += beta(0, 0, 0, j);
+    }
+    EXPECT_NEAR(sum, seen, 1e-6);
 }
 
 /// With all of alpha at the stop, the soft weights over the values are the hard context; without a stop it is 0.

@@ -119,6 +119,18 @@ TEST(hawk_block, odd_widths_and_no_biases) {
     hawk_block(seq(none), f.weights(), seq(none));
 }
 
+TEST(hawk_block, of_one_tap_leaves_no_inputs_behind) {
+    const block f(6, 20, 2, 1);
+    const auto x = test::normal<float>({2, 1, 30, 6}, 20);
+    tensor<float> whole(x.shape());
+    hawk_block(seq(x), f.weights(), seq(whole));
+    test::pieces_are(
+        whole, 0, [&] { return f.start(2); },
+        [&](auto& s, range piece, auto& y) {
+            hawk_block(s, slice(seq(x), 1, piece), f.weights(), slice(seq(y), 1, piece));
+        });
+}
+
 TEST(hawk_block, pieces_and_steps_are_one_shot) {
     constexpr index_t N = 50;
     const block f(6, 20, 2, 4);

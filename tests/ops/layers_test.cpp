@@ -256,6 +256,10 @@ TEST(seqboat, a_stream_is_the_whole_pass) {
     seqboat_state<float> s(B, C, S, Z, H, 3), other(B, C, S, Z, H + 1, 3);
     refuses<argument_error>([&] { seqboat(s, seq(l.x), seq(l.res), l.parameters(true), seq(y)); },
                             "seqboat: a state has no average from the other end");
+    auto inside = l.parameters(false);
+    inside.b3.data = seq(y).data;
+    refuses<shape_error>([&] { seqboat(s, seq(l.x), seq(l.res), inside, seq(y)); },
+                         "seqboat: y overlaps b3 in memory");
     refuses<shape_error>([&] { seqboat(other, seq(l.x), seq(l.res), l.parameters(false), seq(y)); },
                          "the state has keys and values of widths 4 and 6, the layer of 4 and 5");
 }

@@ -5,6 +5,7 @@
 #include <heed/ops/s4d.hpp>
 #include <heed/ref/convolution.hpp>
 
+#include "../support/allocations.hpp"
 #include "../support/compare.hpp"
 #include "../support/refuses.hpp"
 #include "../support/sequences.hpp"
@@ -57,6 +58,19 @@ TEST(s4d, taps_are_the_powers) {
                 }
                 ASSERT_NEAR(k(0, 0, c, l), 2 * sum.real(), 1e-13) << l;
             }
+    }
+}
+
+TEST(s4d, poles_at_zero_and_steps_that_tend_to_zero) {
+    const std::vector<complex> A{{-2, 0}}, C{{3, 1}};
+    tensor<double> k({1, 1, 1, 130});
+    const std::vector<double> one{1};
+    s4d_taps<double>({one, A, C, discretisation::bilinear}, matrix(k));  // 1 + dt A / 2 is 0
+    k.each([&](index_t, index_t, index_t, index_t l) { EXPECT_EQ(k(0, 0, 0, l), l == 0 ? 3 : 0) << l; });
+    const std::vector<double> tiny{1e-13};
+    for (auto by : both) {
+        s4d_taps<double>({tiny, A, C, by}, matrix(k));
+        EXPECT_NEAR(k(0, 0, 0, 0) / (2 * 3 * 1e-13), 1, 1e-12);
     }
 }
 
@@ -166,6 +180,47 @@ TEST(hyperzzw, matches_its_sum_and_limits) {
         "hyperzzw: W is (2, 3), z asks for (2, 4) at least");
 }
 
+TEST(hyperzzw, what_is_not_finite_makes_what_it_reaches_nan) {
+    constexpr index_t B = 2, C = 3;
+    for (index_t N : {20, 150})
+        for (auto how : {alignment::causal, alignment::centred})
+            for (bool in_w : {false, true}) {
+                const index_t ahead = how == alignment::centred ? N / 2 : 0, at = 2 * N / 3;
+                auto w = test::normal<float>({1, 1, C, N}, 1), z = test::normal<float>({B, 1, N, C}, 2);
+                tensor<float> y(z.shape()), spoilt(z.shape());
+                if (in_w)
+                    w(0, 0, 1, at) = 0;
+                else
+                    z(1, 0, at, 1) = 0;
+                hyperzzw(matrix(w), sequence(z), sequence(y), how);
+                if (in_w)
+                    w(0, 0, 1, at) = HUGE_VALF;
+                else
+                    z(1, 0, at, 1) = std::nanf("");
+                hyperzzw(matrix(w), sequence(z), sequence(spoilt), how);
+                y.each([&](index_t b, index_t, index_t n, index_t c) {
+                    const bool reached = c == 1 && (in_w || b == 1) && n + ahead - at >= 0 && n + ahead - at < N;
+                    if (reached)
+                        ASSERT_TRUE(std::isnan(spoilt(b, 0, n, c))) << n;
+                    else
+                        ASSERT_EQ(spoilt(b, 0, n, c), y(b, 0, n, c)) << n << " " << c;
+                });
+            }
+}
+
+TEST(hyperzzw, memory_does_not_grow_with_the_samples) {
+    const auto w = test::normal<float>({1, 1, 4, 100}, 1), z = test::normal<float>({5, 1, 100, 4}, 2);
+    tensor<float> y(z.shape());
+    const auto allocated = [&](index_t samples) {
+        const std::size_t before = test::allocations;
+        hyperzzw(matrix(w), slice(sequence(z), 0, range{0, samples}), slice(sequence(y), 0, range{0, samples}),
+                 alignment::causal);
+        return test::allocations - before;
+    };
+    allocated(1);  // scratch of the thread
+    EXPECT_EQ(allocated(1), allocated(5));
+}
+
 /// The definition; o in double.
 template <class T>
 tensor<double> defined(const tensor<T>& q, const tensor<T>& k, const tensor<T>& v, const tensor<T>& h) {
@@ -193,6 +248,19 @@ TEST(multi_head_convolution, matches_its_definition) {
             const auto exact = defined(q, k, v, h);
             EXPECT_LT(test::distance(o, exact), 1e-6 * test::norm(exact));
         }
+}
+
+TEST(multi_head_convolution, refuses_taps_that_are_not_finite_before_it_writes) {
+    const auto q = test::normal<float>({1, 2, 50, 2}, 1), v = test::normal<float>({1, 2, 50, 3}, 2);
+    auto h = test::normal<float>({1, 1, 2, 60}, 4);
+    tensor<float> o(v.shape());
+    h(0, 0, 1, 55) = std::nanf("");
+    multi_head_convolution(q, q, v, matrix(h), o);  // no token meets it
+    o.fill([](index_t) { return 7; });
+    h(0, 0, 1, 20) = std::nanf("");
+    refuses<argument_error>([&] { multi_head_convolution(q, q, v, matrix(h), o); },
+                            "multi_head_convolution: head 1 has a tap that is not finite");
+    EXPECT_TRUE(test::same_values(o, test::constant<float>(o.shape(), 7)));
 }
 
 TEST(multi_head_convolution, a_power_is_linear_attention_with_decay) {

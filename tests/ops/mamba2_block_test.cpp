@@ -93,6 +93,20 @@ TEST(mamba2_block, follows_its_definition) {
     }
 }
 
+TEST(mamba2_block, of_one_tap_leaves_no_inputs_behind) {
+    const block f;
+    auto w = f.weights();
+    w.taps = slice(w.taps, 1, {K - 1, K});
+    const auto x = test::normal<float>({2, 1, 30, D}, 20);
+    tensor<float> whole(x.shape());
+    mamba2_block(seq(x), w, seq(whole));
+    test::pieces_are(
+        whole, 2e-5, [&] { return mamba2_state<float>(2, H, P, G, S, 1); },
+        [&](auto& s, range piece, auto& y) {
+            mamba2_block(s, slice(seq(x), 1, piece), w, slice(seq(y), 1, piece));
+        });
+}
+
 TEST(mamba2_block, pieces_and_steps_are_one_shot) {
     constexpr index_t N = 70;
     const block f;
@@ -147,6 +161,9 @@ TEST(mamba2_block, scratch_and_refusals) {
     auto over = seq(x);
     over.data += 1;
     refuses<shape_error>([&] { mamba2_block(seq(x), f.weights(), over); }, "mamba2_block: y overlaps x");
+    auto inside = f.weights();
+    inside.skip = {seq(y).data, {H}, {1}};
+    refuses<shape_error>([&] { mamba2_block(seq(x), inside, seq(y)); }, "mamba2_block: y overlaps D in memory");
     auto odd = f.weights();
     odd.groups = 3;
     refuses<shape_error>([&] { mamba2_block(seq(x), odd, seq(y)); }, "twice 3 groups of states");

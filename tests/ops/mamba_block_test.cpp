@@ -93,6 +93,19 @@ TEST(mamba_block, follows_its_definition) {
         }
 }
 
+TEST(mamba_block, of_one_tap_leaves_no_inputs_behind) {
+    const block f(6, 20, 5, 3, 1);
+    const auto x = test::normal<float>({2, 1, 30, 6}, 20);
+    tensor<float> whole(x.shape());
+    mamba_block(seq(x), f.weights(), seq(whole));
+    EXPECT_TRUE(test::within_rule<float>(whole, f.defined<float>(x), f.defined<double>(x)));
+    test::pieces_are(
+        whole, 2e-6, [&] { return f.start(2); },
+        [&](auto& s, range piece, auto& y) {
+            mamba_block(s, slice(seq(x), 1, piece), f.weights(), slice(seq(y), 1, piece));
+        });
+}
+
 TEST(mamba_block, pieces_and_steps_are_one_shot) {
     constexpr index_t N = 50;
     const block f(6, 20, 5, 3, 4);
@@ -162,6 +175,9 @@ TEST(mamba_block, scratch_and_refusals) {
     auto over = seq(x);
     over.data += 1;
     refuses<shape_error>([&] { mamba_block(seq(x), f.weights(), over); }, "mamba_block: y overlaps x");
+    auto inside = f.weights();
+    inside.skip.data = seq(y).data;
+    refuses<shape_error>([&] { mamba_block(seq(x), inside, seq(y)); }, "mamba_block: y overlaps D in memory");
     auto narrow = f.weights();
     narrow.steps.shape[0] = 2;
     refuses<shape_error>([&] { mamba_block(seq(x), narrow, seq(y)); }, "mamba_block: W_x has extent 13 on axis 1");

@@ -165,6 +165,9 @@ TEST(mega, a_stream_is_the_whole_pass) {
     };
     refused(s, l.parameters(true), "mega: a state has no average from the other end");
     refused(other, l.parameters(), "mega: the state has extent 6 on axis 2, y, kq asks for 5");
+    auto inside = l.parameters();
+    inside.bh.data = seq(y).data;
+    refused(s, inside, "mega: y overlaps bh in memory");
     EXPECT_EQ(s.kept(), 0);
 }
 

@@ -136,6 +136,20 @@ TEST(neural_hmm, posteriors_are_probabilities_and_derivatives) {
     EXPECT_NEAR((more.log_p[0] - d.log_p[0]) / 1e-6, d.gamma(0, 0, 5, 2), 1e-5);
 }
 
+/// A frame in which some state has a density that is no number is in no state.
+TEST(neural_hmm, nan_reaches_the_posteriors_of_its_sequence) {
+    model<float> m(2, 30, 19), clean = m;
+    m.e(0, 0, 6, 3) = std::nanf("");
+    clean.run();
+    neural_hmm_posteriors(seq(std::as_const(m.e)), seq(std::as_const(m.w)), seq(m.gamma), dense(m.log_p.data(), {2}));
+    EXPECT_TRUE(std::isnan(m.log_p[0]));
+    EXPECT_EQ(m.log_p[1], clean.log_p[1]);
+    for (index_t s = 0; s < 19; ++s) {
+        EXPECT_TRUE(std::isnan(m.gamma(0, 0, 6, s))) << s;
+        EXPECT_EQ(m.gamma(1, 0, 6, s), clean.gamma(1, 0, 6, s));
+    }
+}
+
 TEST(neural_hmm, paths_are_monotone_with_unit_steps) {
     model<float> m(3, 90, 37);
     m.run();

@@ -1,4 +1,5 @@
 // Norms and gates of rows at widths around the pieces they are met in, against their definition in double precision.
+#include <heed/core/threads.hpp>
 #include <heed/ops/row_norm.hpp>
 
 #include "compare.hpp"
@@ -62,6 +63,26 @@ TEST(row_norm, gates_of_any_width) {
                         2e-6 * (1 + std::abs(a * y)));
         });
     }
+}
+
+TEST(row_norm, bits_do_not_depend_on_threads) {
+    threads pool(3);
+    serial alone;
+    const auto x = normal<float>({2, 3, 70, 129}, 1), g = normal<float>(x.shape(), 2);
+    const auto same = [&](const auto& run) {
+        tensor<float> one(x.shape()), many(x.shape());
+        run(one, on(alone));
+        run(many, on(pool));
+        EXPECT_TRUE(same_values(one, many));
+    };
+    for (bool across : {false, true}) {
+        same([&](auto& o, const auto& with) { rms_norm(x, o, rms{1e-6, across}, with); });
+        same([&](auto& o, const auto& with) { layer_norm(x, o, centred{1e-6, across}, with); });
+    }
+    same([&](auto& o, const auto& with) { silu_gate(x, g, o, with); });
+    same([&](auto& o, const auto& with) { gelu_gate(x, g, o, with); });
+    tensor<float> none({2, 0, 5, 4});
+    rms_norm(none, none, rms{1e-6, true});
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // heed_test: LABELS sanitize
 // TransNormer against its definition, and its limits.
+#include <heed/core/threads.hpp>
 #include <heed/ops/transnormer.hpp>
 
 #include "recurrent_op.hpp"
@@ -49,6 +50,20 @@ TEST(norm_attention, one_token_after_the_other_and_in_chunks) {
     EXPECT_TRUE(all_near(o, whole, 2e-5));
     norm_attention(x.q, x.k, x.v, o, parallel{});
     EXPECT_TRUE(all_near(o, whole, 2e-5));
+}
+
+TEST(norm_attention, bits_do_not_depend_on_threads_and_a_size_is_only_told) {
+    const recurrence_data<float> x({2, 3, 3, 3, N, D, E});
+    tensor<float> one(x.v.shape()), many(x.v.shape());
+    threads pool(3);
+    std::size_t bytes = 0;
+    auto untouched = constant<float>(x.v.shape(), 3);
+    norm_attention(x.q, x.k, x.v, untouched, scratch_size(pool, bytes));
+    EXPECT_TRUE(same_values(untouched, constant<float>(x.v.shape(), 3)));
+    arena scratch(bytes);
+    norm_attention(x.q, x.k, x.v, one);
+    norm_attention(x.q, x.k, x.v, many, on(pool, scratch));
+    EXPECT_TRUE(same_values(one, many));
 }
 
 TEST(norm_attention, positive_factors_of_values_vanish) {

@@ -170,6 +170,16 @@ TYPED_TEST(packs, sums_run_from_the_lowest_lane) {
     }
 }
 
+#if defined(__FMA__) || defined(__aarch64__)
+TYPED_TEST(packs, multiply_adds_round_once) {
+    using P = pack<TypeParam>;
+    const TypeParam e = std::numeric_limits<TypeParam>::epsilon();
+    volatile TypeParam above = 1 + e, below = 1 - e;  // nothing is known when compiling
+    EXPECT_EQ(first(fma(P(above), P(below), P(-1))), -e * e);
+    EXPECT_EQ(first(fnma(P(above), P(below), P(1))), e * e);
+}
+#endif
+
 TYPED_TEST(packs, numbers_beside_packs_and_the_verbs_of_cmath) {
     using T = TypeParam;
     using P = pack<T>;

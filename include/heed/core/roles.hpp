@@ -35,6 +35,8 @@ struct bias {};
 struct activation {};
 struct lengths {};
 struct local {};
+struct location {};
+struct penalty {};
 struct reference {};
 struct stranger {};
 

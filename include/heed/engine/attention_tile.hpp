@@ -280,7 +280,8 @@ HEED_NOINLINE void observe_block(const row_block<T, typename Op::scalar>& block,
         for (int c = 0; c < C; ++c) {
             T* to = out + (r * C + c) * L;
             where w = block.at.at(block.at.first + c * L, tile.keys.first + first + r);
-            P y = load_aligned<P>(to) * to_natural;
+            const P product = load_aligned<P>(to);
+            P y = product * to_natural;
             store_aligned(to, y);
             y = score(y, w);
             store_aligned(to + size, y);
@@ -288,11 +289,15 @@ HEED_NOINLINE void observe_block(const row_block<T, typename Op::scalar>& block,
             const auto visible = mask_of_bits<T, A>(at.seen(c, r));
             y = select(visible, y, hidden);
             store_aligned(to + 2 * size, y);
-            if constexpr (Weight::normalised)  // here l holds the inverse of the sum
-                y = exp2_nonpositive(fma(finite_in_base_two(y), P(log2_e<T>), -load_aligned<P>(block.m + c * L))) *
-                    load_aligned<P>(block.l + c * L);
-            else
+            if constexpr (Weight::normalised) {  // in the roundings of m; here l holds the inverse of the sum
+                if constexpr (logit_map<Score, Mask>::trivial && Op::step == 1)
+                    y = product;  // in base 2 already
+                else
+                    y = pinned(finite_in_base_two(y) * P(log2_e<T>));
+                y = exp2_nonpositive(y - load_aligned<P>(block.m + c * L)) * load_aligned<P>(block.l + c * L);
+            } else {
                 y = weight(y);
+            }
             store_aligned(to + 3 * size, select(visible, y, P(T(0))));
         }
 }

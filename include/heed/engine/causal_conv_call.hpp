@@ -129,12 +129,7 @@ private:
     }
     /// The last K - 1 inputs, (K - 1, channels).
     view<State, 2> carried(const place& at) const { return carried_rows(state, at, K() - 1); }
-    void begin(const place& at, const memory& m) const {
-        if (state.data)
-            fill_rows<A>(view<const State, 2>(carried(at)), m.history, at.block.width);
-        else
-            std::fill_n(m.history, (K() - 1) * at.block.width, T(0));
-    }
+    void begin(const place& at, const memory& m) const { fill_start<A>(carried(at), m.history, at.block.width); }
 
     /// The last K - 1 rows, some of them history already, to where the next tile does not come.
     void keep_history(index_t width, const memory& m) const {

@@ -40,23 +40,42 @@ public:
     /// With skip (C): y[t] += skip x[t], which is one more term of the tap that meets x[t].
     template <class H, class S>
     convolution_filter(const view<H, 2>& taps, const view<S, 1>& skip, const filter_options& options = {})
-        : C_(taps.shape[0]), K_(taps.shape[1]), ahead_(options.ahead), longest_(options.longest) {
+        : C_(taps.shape[0]), K_(taps.shape[1]), given_(K_), ahead_(options.ahead), longest_(options.longest) {
         constexpr const char* op = "convolution_filter";
         require_shape(C_ >= 0 && K_ >= 0, op, "taps are (", C_, ", ", K_, ")");
         require_argument(ahead_ >= 0 && ahead_ <= std::max<index_t>(0, K_ - 1), op, "ahead is ", ahead_, " of ", K_,
                          " taps");
         require_argument(longest_ >= 0, op, "longest is ", longest_);
         require_shape(!skip.data || skip.shape[0] == C_, op, "skip has ", skip.shape[0], " channels, taps have ", C_);
-        index_t first = 0;
         if (longest_ > 0) {
-            first = std::max<index_t>(0, ahead_ - (longest_ - 1));
-            K_ = std::min(K_, ahead_ + longest_) - first;
-            ahead_ -= first;
+            first_ = std::max<index_t>(0, ahead_ - (longest_ - 1));
+            K_ = std::min(K_, ahead_ + longest_) - first_;
+            ahead_ -= first_;
         }
-        if (taps.data) copy(slice(taps, 1, range{first, first + K_}), skip);
+        if (taps.data) {
+            taps_.resize(static_cast<std::size_t>(C_ * K_));
+            copy(taps, skip);
+        }
         if (by_transform(options.form)) find_plan();
-        if (plan_ && taps.data) find_spectra();
+        if (plan_ && taps.data) {
+            memory_ = arena(static_cast<std::size_t>(spectra_size()) * sizeof(T));
+            find_spectra();
+        }
         if (plan_ && options.form == convolution_form::by_shape) most_direct_ = direct_work();
+    }
+
+    /// Other taps (C, K), of the shape that the filter was made with, in place of what it has, a skip included. Nothing
+    /// is allocated. Throws as the constructor does, before anything is changed.
+    template <class H>
+    void assign(const H& taps) {
+        const auto h = as_view(taps);
+        require_shape(h.shape[0] == C_ && h.shape[1] == given_, "convolution_filter", "the taps assigned are (",
+                      h.shape[0], ", ", h.shape[1], "), those of before (", C_, ", ", given_, ")");
+        require_argument(static_cast<index_t>(taps_.size()) == C_ * K_, "convolution_filter",
+                         "taps are assigned to a filter made without any");
+        for (index_t c = 0; c < C_; ++c) require_finite(h.data + c * h.strides[0], h.strides[1], given_, c);
+        copy(h, view<const T, 1>{});
+        if (plan_) find_spectra();
     }
 
     index_t channels() const { return C_; }
@@ -85,15 +104,18 @@ public:
 private:
     template <class H, class S>
     void copy(const view<H, 2>& taps, const view<S, 1>& skip) {
-        taps_.resize(static_cast<std::size_t>(C_ * K_));
         for (index_t c = 0; c < C_; ++c) {
             T* const row = taps_.data() + c * K_;
-            widen_row<A>(taps.data + c * taps.strides[0], taps.strides[1], K_, row);
+            widen_row<A>(taps.data + c * taps.strides[0] + first_ * taps.strides[1], taps.strides[1], K_, row);
             if (skip.data && K_ > 0) row[ahead_] += static_cast<T>(skip(c));
             std::reverse(row, row + K_);
-            require_argument(all_finite<A, T>(row, 1, K_), "convolution_filter", "channel ", c,
-                             " has a tap that is not finite");
+            require_finite(row, 1, K_, c);
         }
+    }
+    template <class S>
+    static void require_finite(const S* taps, index_t stride, index_t K, index_t channel) {
+        require_argument(all_finite<A, T>(taps, stride, K), "convolution_filter", "channel ", channel,
+                         " has a tap that is not finite");
     }
 
     /// Direct sums cost K multiply-adds an output, unaligned; a transform as much as about 32 of them.
@@ -131,7 +153,6 @@ private:
     }
 
     void find_spectra() {
-        memory_ = arena(static_cast<std::size_t>(spectra_size()) * sizeof(T));
         constexpr index_t G = plan_type::sequences;
         const T scale = 1 / static_cast<T>(plan_->size());
         for (index_t c = 0; c < C_; c += G) {
@@ -151,7 +172,7 @@ private:
     index_t group_size() const { return plan_->block() * 2 * plan_type::L; }
     index_t spectra_size() const { return ceil_div(C_, plan_type::sequences) * group_size(); }
 
-    index_t C_, K_, ahead_, longest_, most_direct_ = -1;
+    index_t C_, K_, given_, first_ = 0, ahead_, longest_, most_direct_ = -1;  // taps: used, given, the first used
     std::vector<T> taps_;
     std::shared_ptr<const plan_type> plan_;
     arena memory_;

@@ -209,12 +209,7 @@ struct modes_call {
 private:
     /// The carried state of a place, (parts S, channels).
     view<State, 2> carried(const place& at) const { return carried_rows(state, at, parts * S); }
-    void begin(const place& at, const memory& m) const {
-        if (state.data)
-            fill_rows<A>(view<const State, 2>(carried(at)), m.states, at.block.width);
-        else
-            std::fill_n(m.states, parts * S * at.block.width, T(0));
-    }
+    void begin(const place& at, const memory& m) const { fill_start<A>(carried(at), m.states, at.block.width); }
     /// The constants of a block in the place of its parameters.
     void make_constants(const channel_block& at, const memory& m) const {
         T* to = m.constants;

@@ -54,11 +54,12 @@ void check_given(const char* op, const operand<T, R>& x, const extents<R>& want,
 }
 template <class T, std::size_t R>
 void check_written(const char* op, const operand<T, R>& x) {
-    for (std::size_t a = 0; a < R; ++a) {
+    for (std::size_t a = 0; a < R; ++a)
         require_shape(x.v.shape[a] >= 0, op, x.name, " has extent ", x.v.shape[a], " on axis ", a);
-        require_shape(x.v.strides[a] != 0 || x.v.shape[a] <= 1, op, x.name, " has stride 0 on axis ", a, " of extent ",
-                      x.v.shape[a]);
-    }
+    const bool nothing = x.v.size() == 0;
+    for (std::size_t a = 0; a < R; ++a)
+        require_shape(nothing || x.v.strides[a] != 0 || x.v.shape[a] <= 1, op, x.name, " has stride 0 on axis ", a,
+                      " of extent ", x.v.shape[a]);
 }
 /// Whether two operands are one and the same, so that each element is read before it is written.
 template <class T, std::size_t R, class U, std::size_t Q>

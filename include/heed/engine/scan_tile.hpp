@@ -109,6 +109,16 @@ void fill_rows(const view<const S, 2>& x, T* to, index_t width) {
     }
 }
 
+/// What the channels of a block start with, (rows, width): what they carry, (rows, channels), or zeros if that has no
+/// data.
+template <class A, class T, class S>
+void fill_start(const view<S, 2>& carried, T* to, index_t width) {
+    if (carried.data)
+        fill_rows<A>(view<const S, 2>(carried), to, width);
+    else
+        std::fill_n(to, carried.shape[0] * width, T(0));
+}
+
 /// A constant of a block's channels, x (C), as a row; zeros where x has no data.
 template <class A, class T, class S>
 void fill_constant(const view<const S, 1>& x, const channel_block& at, T* to) {

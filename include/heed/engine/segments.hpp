@@ -77,10 +77,12 @@ index_t segment_tokens(const char* op, const P&... policies) {
     return 0;
 }
 
-/// What the channels of a place carry, (rows, channels), of a state (sequences, C, rows).
+/// What the channels of a place carry, (rows, channels), of a state (sequences, C, rows); no data if there is no state.
 template <class State, class Place>
 view<State, 2> carried_rows(const view<State, 3>& state, const Place& at, index_t rows) {
-    return {state.data + at.sequence * state.strides[0] + at.block.first * state.strides[1],
+    State* const data =
+        state.data ? state.data + at.sequence * state.strides[0] + at.block.first * state.strides[1] : nullptr;
+    return {data,
             {rows, at.block.channels},
             {state.strides[2], state.strides[1]}};
 }

@@ -202,12 +202,7 @@ struct selective_call {
 private:
     /// The carried state of a place, (S, channels).
     view<State, 2> carried(const place& at) const { return carried_rows(state, at, S()); }
-    void begin(const place& at, const memory& m) const {
-        if (state.data)
-            fill_rows<A>(view<const State, 2>(carried(at)), m.states, at.block.width);
-        else
-            std::fill_n(m.states, S() * at.block.width, T(0));
-    }
+    void begin(const place& at, const memory& m) const { fill_start<A>(carried(at), m.states, at.block.width); }
     void prepare(const place& at, const memory& m) const {
         const index_t width = at.block.width;
         fill_rows<A>(channels_of(by_column(decay), at.block), m.decays, width);

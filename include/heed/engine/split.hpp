@@ -305,7 +305,8 @@ private:
             if (!all_finite<A, T>(v.row[std::countr_zero(left)], 0, x_.E)) return false;
         return true;
     }
-    /// Where V holds a NaN or inf that some row must not see: 0 * NaN is NaN, so each row adds what it sees.
+    /// Where V holds a NaN or inf that some row must not see: 0 * NaN is NaN, so each row adds what it sees, with
+    /// the bits that it has otherwise.
     HEED_NOINLINE void add_guarded(const key_stretch& now, index_t t, const streamed_rows<lone<V>>& v,
                                     row_partials<T>& out) const {
         const met_values met(v.present);
@@ -313,8 +314,10 @@ private:
             for (index_t i = 0; i < met.count(); ++i) {
                 const index_t k = met[i], place = now.places(t, k / streamed_run).first + k % streamed_run;
                 if (!(s_.seen[r * words + place / 64] >> place % 64 & 1)) continue;
-                for (index_t e = 0; e < x_.E; ++e)
-                    out.o[r * x_.o_width() + e] += logits(t, r)[k] * static_cast<T>(v.row[k].number(0, e));
+                for (index_t e = 0; e < x_.E; ++e) {
+                    T& o = out.o[r * x_.o_width() + e];
+                    o = fma_number<A>(logits(t, r)[k], static_cast<T>(v.row[k].number(0, e)), o);
+                }
             }
     }
 

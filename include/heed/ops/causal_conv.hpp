@@ -18,8 +18,9 @@ struct conv_bias {
     explicit conv_bias(const view<T, 1>& b) : x(b) {}
 };
 /// Policies: conv_bias{b}, silu_output{}, carry{state}, packed{offsets}, reversed{}, adding{}, chunked{tokens}, with the
-/// same bits, on{pool, arena}; one whose view has no data says nothing. Elements float, double, bf16 or f16, each operand its own; computed in float,
-/// or double if any operand is. Throws shape_error or argument_error before anything is written.
+/// same bits, on{pool, arena}; one whose view has no data says nothing. Elements float, double, bf16 or f16, each
+/// operand its own; computed in float, or double if any operand is. Throws shape_error or argument_error before
+/// anything is written.
 template <class A = default_arch, class X, class W, class Y, class... P>
 void causal_conv(const X& x, const W& w, Y&& y, const P&... policies) {
     using namespace detail;

@@ -84,8 +84,12 @@ void run_mamba2_block(const view<X, 3>& x, const mamba2_weights<W>& w, const vie
     check_shape(op, writes("y", y), {B, N, w.out.shape[1]}, "x, W_out");
     check_shape(op, reads("W_in", w.in), {D, E + mixed + H}, "x, w, W_out, A");
     check_same_or_apart(op, writes("y", y), reads("x", x));
-    check_apart(op, writes("the state", inputs), reads("x", x));
-    check_apart(op, writes("the state", inputs), writes("y", y));
+    const auto weights =
+        std::tuple(reads("W_in", w.in), reads("w", w.taps), reads("the bias", w.conv_bias), reads("A", w.decay),
+                   reads("the step bias", w.step_bias), reads("D", w.skip), reads("W_out", w.out));
+    const auto state = std::tuple(writes("the state", inputs));
+    check_apart_from_all(op, weights, std::tuple_cat(std::tuple(writes("y", y)), state));
+    check_apart_from_all(op, std::tuple(reads("x", x)), state);
     const rms norm(w.eps, false, w.gain);
     norm.check(op, 1, E);
     const auto run = [&, B = B, N = N](carver& from, const auto&... with) {
@@ -104,10 +108,7 @@ void run_mamba2_block(const view<X, 3>& x, const mamba2_weights<W>& w, const vie
         };
         std::apply(scan, memories);
         map_rows<A, T>(context, h, silu_gated, h, slice(projected, 2, {0, E}));
-        each_token(context, B, N, E, [&](index_t b, index_t n) {
-            const auto row = one_head(slice(slice(h, 0, {b, b + 1}), 1, {n, n + 1}));
-            rms_norm<A>(row, row, norm);
-        });
+        rms_norm<A>(one_head(h), one_head(h), norm, context);
         multiply_rows<A>(h, w.out, result, context);
         hand_over<A>(context, result, y, adds);
     };

@@ -65,11 +65,13 @@ void run_mamba(const view<X, 3>& x, const mamba_weights<W>& w, const view<Y, 3>&
     check_shape(op, reads("W_dt", w.steps), {R, E}, "w");
     check_shape(op, reads("W_out", w.out), {E, w.out.shape[1]}, "w");
     check_same_or_apart(op, writes("y", y), reads("x", x));
-    const auto check_state = [&](const auto& state) {
-        check_apart(op, state, reads("x", x));
-        check_apart(op, state, writes("y", y));
-    };
-    check_state(writes("the state", inputs)), check_state(writes("the state", states));
+    const auto weights = std::tuple(
+        reads("W_in", w.in), reads("w", w.taps), reads("the bias", w.conv_bias), reads("W_x", w.mixing),
+        reads("W_dt", w.steps), reads("the step bias", w.step_bias), reads("A", w.decay), reads("D", w.skip),
+        reads("W_out", w.out));
+    const auto state = std::tuple(writes("the state", inputs), writes("the state", states));
+    check_apart_from_all(op, weights, std::tuple_cat(std::tuple(writes("y", y)), state));
+    check_apart_from_all(op, std::tuple(reads("x", x)), state);
     const auto run = [&, B = B, N = N](carver& from, const auto&... with) {
         const auto take = [&](index_t columns) { return dense(from.take<T>(B * N * columns), {B, N, columns}); };
         const auto uz = take(2 * E), u = take(E), mixed = take(R + 2 * S), delta = take(E), h = take(E);

@@ -102,7 +102,12 @@ void check_mega(const char* op, const view<X, 3>& x, const view<R, 3>& residual_
     check_shape(op, reads("bh", with.bh), {C}, "y");
     for (const auto* v : {&with.kq, &with.bq, &with.kk, &with.bk})
         check_shape(op, reads("an affine map", *v), {Z}, "kq");
-    check_apart(op, writes("y", y), reads("x", x));
+    const auto weights = std::tuple(reads("omega", with.omega), reads("W", with.w), reads("b", with.b),
+                                    reads("Wv", with.wv), reads("bv", with.bv), reads("Wh", with.wh),
+                                    reads("bh", with.bh), reads("an affine map", with.kq),
+                                    reads("an affine map", with.bq), reads("an affine map", with.kk),
+                                    reads("an affine map", with.bk));
+    check_apart_from_all(op, std::tuple_cat(std::tuple(reads("x", x)), weights), std::tuple(writes("y", y)));
     check_same_or_apart(op, writes("y", y), reads("the residual", residual_in));
 }
 

@@ -9,7 +9,6 @@
 #pragma once
 
 #include <span>
-#include <vector>
 
 #include "../engine/scan.hpp"
 
@@ -70,10 +69,10 @@ struct window_softmax {
         for (index_t l = first(k, window); l <= k; ++l) at.total += std::exp(static_cast<T>(u(b, l)) - at.top);
         return at;
     }
-    /// The weight of a key with this energy.
+    /// The weight of a key with this energy; 0 where all keys of the window are masked, with energies -inf.
     template <class X>
     T operator()(const X& energy) const {
-        return std::exp(static_cast<T>(energy) - top) / total;
+        return top == -std::numeric_limits<T>::infinity() ? T(0) : std::exp(static_cast<T>(energy) - top) / total;
     }
 };
 
@@ -91,11 +90,14 @@ void monotonic_alignment(const E& e, const Before& before, Alpha&& alpha, const 
 }
 
 /// beta (B, M) from alpha (B, M) and a second energy u (B, M): each alpha spread over the window of w >= 1 keys that
-/// ends at its own, by softmax of u. Sums to what alpha sums to. Cost O(M w).
-template <class Alpha, class U, class Beta>
-void chunkwise_alignment(const view<Alpha, 2>& alpha, const view<U, 2>& u, index_t window, const view<Beta, 2>& beta) {
+/// ends at its own, by softmax of u. Sums to what alpha sums to. Cost O(M w). Policies: on{pool, arena}. Throws
+/// shape_error or argument_error before beta is touched.
+template <class Alpha, class U, class Beta, class... P>
+void chunkwise_alignment(const view<Alpha, 2>& alpha, const view<U, 2>& u, index_t window, const view<Beta, 2>& beta,
+                         const P&... policies) {
     using namespace detail;
     static constexpr const char* op = "chunkwise_alignment";
+    static_assert((has_role<P, roles::context> && ...), "heed: an argument is not a policy of this operator");
     const auto a = reads("alpha", alpha);
     const auto x = reads("u", u);
     const auto y = writes("beta", beta);
@@ -106,18 +108,28 @@ void chunkwise_alignment(const view<Alpha, 2>& alpha, const view<U, 2>& u, index
     check_apart(op, y, a);
     check_apart(op, y, x);
     using T = accumulator<std::remove_const_t<Alpha>, std::remove_const_t<U>, Beta>;
-    const index_t M = beta.shape[1];
-    std::vector<window_softmax<T>> windows(static_cast<std::size_t>(M));
-    for (index_t b = 0; b < beta.shape[0]; ++b) {
-        for (index_t k = 0; k < M; ++k) windows[k] = window_softmax<T>::of(u, b, k, window);
+    const index_t M = beta.shape[1], w = std::min(window, M);
+    const auto spread = [&](index_t b, window_softmax<T>* windows) {
+        for (index_t k = 0; k < M; ++k) windows[k] = window_softmax<T>::of(u, b, k, w);
         for (index_t j = 0; j < M; ++j) {
             // Keys whose window holds j, each with the softmax of its own window at j.
             T sum = 0;
-            for (index_t k = j; k < std::min(j + window, M); ++k)
+            for (index_t k = j; k < std::min(j + w, M); ++k)
                 sum += static_cast<T>(alpha(b, k)) * windows[k](u(b, j));
             beta(b, j) = static_cast<Beta>(sum);
         }
-    }
+    };
+    carver own;
+    own.take<window_softmax<T>>(M);
+    in_scratch(
+        op, [&](auto& pool) { return static_cast<std::size_t>(workers(pool, beta.shape[0])) * own.used(); },
+        [&](auto& pool, std::byte* memory) {
+            for_tasks(pool, beta.shape[0], [&](index_t b, index_t worker) {
+                std::byte* const mine = memory + static_cast<std::size_t>(worker) * own.used();
+                spread(b, carver(mine).take<window_softmax<T>>(M));
+            });
+        },
+        policies...);
 }
 
 /// Hard decoding: the first key from `from` on with p >= 1/2, or M if there is none (the context is then 0).

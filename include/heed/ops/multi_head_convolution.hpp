@@ -31,6 +31,10 @@ void multi_head_convolution(const Q& q, const K& k, const V& v, const H& h, O&& 
     require_shape(!overlap(os, qs) && !overlap(os, ks) && !overlap(os, vs) && !overlap(os, hs), op,
                   "o overlaps an input");
     if (os.size() == 0) return;
+    const index_t used = std::min(hs.shape[1], N);
+    for (index_t head = 0; head < heads && used > 0; ++head)
+        require_argument(all_finite<A, T>(&hs(head, 0), hs.strides[1], used), op, "head ", head,
+                         " has a tap that is not finite");
     // Channels in the lanes of a transform share a filter, so that its spectrum is held once for each width of them.
     static constexpr index_t G = fft_plan<T, A>::sequences;
     const auto rows = [N](const auto& x, index_t b, index_t head, T* to) {

@@ -105,12 +105,16 @@ struct hmm_sequence {
     index_t frames, states;
 };
 
-/// Checks e, w (B, T, N) and lengths, and calls run(b, sequence, scratch of `per_task` numbers) for each of the batch.
-template <class A, class T, class E, class W, class Size, class Run, class... P>
-void run_hmm(const char* op, const operand<const E, 3>& e, const operand<const W, 3>& w, const Size& per_task,
-             const Run& run, const P&... policies) {
+/// Checks e, w (B, T, N), what is found of each sequence (B) and lengths, and calls run(b, sequence, scratch of
+/// `per_task` numbers) for each of the batch.
+template <class A, class T, class E, class W, class R, class Size, class Run, class... P>
+void run_hmm(const char* op, const operand<const E, 3>& e, const operand<const W, 3>& w, const operand<R, 1>& found,
+             const Size& per_task, const Run& run, const P&... policies) {
     for (index_t extent : e.v.shape) require_shape(extent >= 0, op, "e has extent ", extent);
     check_shape(op, w, e.v.shape, "e");
+    check_written(op, found);
+    check_shape(op, found, {e.v.shape[0]}, "e");
+    check_apart_from_all(op, std::tuple(e, w), std::tuple(found));
     const auto length = lengths_of(op, e.v.shape[0], e.v.shape[1], e.v.shape[2], "states", policies...);
     const auto size = static_cast<std::size_t>(round_up(per_task, 16)) * sizeof(T);
     in_scratch(
@@ -141,9 +145,8 @@ void neural_hmm(const E& e, const W& w, const view<R, 1>& log_p, const P&... pol
     const auto ww = reads("w", w);
     using T = accumulator<typename decltype(ee)::element, typename decltype(ww)::element>;
     using hmm = hmm_rows<A, T>;
-    check_shape(op, writes("log_p", log_p), {ee.v.shape[0]}, "e");
     run_hmm<A, T>(
-        op, ee, ww, hmm::size(ee.v.shape[2]),
+        op, ee, ww, writes("log_p", log_p), hmm::size(ee.v.shape[2]),
         [&](index_t b, const auto& x, T* scratch) {
             hmm at(scratch, ee.v.shape[2], x.states);
             for (index_t t = 0; t < x.frames && x.states > 0; ++t) {
@@ -175,10 +178,9 @@ void neural_hmm_posteriors(const E& e, const W& w, G&& gamma, const view<R, 1>& 
     check_shape(op, to, ee.v.shape, "e");
     check_apart(op, to, ee);
     check_apart(op, to, ww);
-    check_shape(op, writes("log_p", log_p), {ee.v.shape[0]}, "e");
     const index_t frames = ee.v.shape[1], states = ee.v.shape[2], width = round_up(states, L);
     run_hmm<A, T>(
-        op, ee, ww, hmm::size(states) + frames * width,
+        op, ee, ww, writes("log_p", log_p), hmm::size(states) + frames * width,
         [&](index_t b, const auto& x, T* scratch) {
             hmm at(scratch, states, x.states);
             T* const stored = scratch + hmm::size(states);
@@ -205,13 +207,13 @@ void neural_hmm_posteriors(const E& e, const W& w, G&& gamma, const view<R, 1>& 
                     top = max(top, both);
                 }
                 const T most = hmm::reduce_max(top);
-                const bool none = !(most > hmm::nothing);
+                const bool none = most == hmm::nothing;
                 for (index_t s = 0; s < n; s += L) {
                     const V p = none ? V(0) : exp_nonpositive(load<V>(a + s) - V(most));
                     store(a + s, p);
                     sum += p;
                 }
-                const T total = reduce_add(sum), factor = total > 0 ? 1 / total : T(0);
+                const T total = reduce_add(sum), factor = total == 0 ? T(0) : 1 / total;
                 for (index_t s = 0; s < n; s += L) store(a + s, load<V>(a + s) * V(factor));
                 narrow_row<A>(a, n, line, step);
                 for (index_t s = n; s < states; ++s)
@@ -237,11 +239,11 @@ void neural_hmm_best_path(const E& e, const W& w, const view<index_t, 2>& path, 
     using T = accumulator<typename decltype(ee)::element, typename decltype(ww)::element>;
     using hmm = hmm_rows<A, T>;
     const index_t frames = ee.v.shape[1], states = ee.v.shape[2], width = round_up(states, hmm::L);
+    const index_t room = ceil_div(frames * width, static_cast<index_t>(sizeof(T)));
     require_shape(path.shape == extents<2>{ee.v.shape[0], frames}, op, "path is (", path.shape[0], ", ", path.shape[1],
                   "), e asks for (", ee.v.shape[0], ", ", frames, ")");
-    check_shape(op, writes("score", score), {ee.v.shape[0]}, "e");
     run_hmm<A, T>(
-        op, ee, ww, hmm::size(states) + ceil_div(frames * width, static_cast<index_t>(sizeof(T))),
+        op, ee, ww, writes("score", score), hmm::size(states) + room,
         [&](index_t b, const auto& x, T* scratch) {
             hmm at(scratch, states, x.states);
             auto* const came = reinterpret_cast<unsigned char*>(scratch + hmm::size(states));

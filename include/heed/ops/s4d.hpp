@@ -11,6 +11,7 @@
 
 #include "../core/context.hpp"
 #include "../engine/convolution_filter.hpp"
+#include "diagonal_ssm.hpp"
 #include "modal_filter.hpp"
 
 namespace heed::inline HEED_ABI {
@@ -38,12 +39,10 @@ struct s4d_parameters {
     std::array<std::complex<double>, 2> discrete(index_t c, index_t n) const {
         const auto i = static_cast<std::size_t>(c * modes() + n);
         const double step = dt[static_cast<std::size_t>(c)];
-        if (by == discretisation::zero_order_hold) {
-            const std::complex<double> pole = std::exp(step * A[i]);
-            return {pole, 2.0 * C[i] * (pole - 1.0) / A[i]};
-        }
-        const std::complex<double> below = 1.0 / (1.0 - step / 2 * A[i]);
-        return {(1.0 + step / 2 * A[i]) * below, 2.0 * C[i] * step * below};
+        const std::complex<double> one = 1;
+        const auto mode =
+            by == discretisation::zero_order_hold ? zero_order_hold{}(A[i], one, step) : bilinear{}(A[i], one, step);
+        return {mode.a, 2.0 * C[i] * mode.b};
     }
 };
 
@@ -59,7 +58,9 @@ void s4d_taps(const s4d_parameters& p, const view<T, 2>& k) {
             const index_t count = std::min(afresh, k.shape[1] - l);
             for (index_t n = 0; n < p.modes(); ++n) {
                 const auto [pole, weight] = p.discrete(c, n);
-                std::complex<double> term = weight * std::exp(static_cast<double>(l) * std::log(pole));
+                const auto power = static_cast<double>(l);  // by radius and angle: a pole may be 0
+                const std::complex<double> term =
+                    weight * std::polar(std::pow(std::abs(pole), power), std::arg(pole) * power);
                 const double re = pole.real(), im = pole.imag();
                 double x = term.real(), y = term.imag();
                 for (index_t i = 0; i < count; ++i) {

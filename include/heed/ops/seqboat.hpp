@@ -107,7 +107,12 @@ void check_seqboat(const char* op, const view<X, 3>& x, const view<R, 3>& residu
         check_shape(op, reads("an affine map", *v), {Z}, "kq");
     require_argument(near.tokens >= 1, op, "the window has ", near.tokens, " tokens, the least is 1");
     require_argument(with.temperature > 0, op, "the temperature is ", with.temperature);
-    check_apart(op, writes("y", y), reads("x", x));
+    const auto weights = std::tuple(reads("omega", with.omega), reads("W", with.w), reads("b", with.b),
+                                    reads("W2", with.w2), reads("b2", with.b2), reads("W3", with.w3),
+                                    reads("b3", with.b3), reads("an affine map", with.kq),
+                                    reads("an affine map", with.bq), reads("an affine map", with.kk),
+                                    reads("an affine map", with.bk));
+    check_apart_from_all(op, std::tuple_cat(std::tuple(reads("x", x)), weights), std::tuple(writes("y", y)));
     check_same_or_apart(op, writes("y", y), reads("the residual", residual_in));
 }
 

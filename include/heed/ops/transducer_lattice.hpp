@@ -96,7 +96,9 @@ void run_lattice(const char* op, const operand<const Blank, 3>& blank, const ope
     for (index_t extent : shape) require_shape(extent >= 0, op, "blank has extent ", extent);
     require_shape(shape[2] >= 1, op, "blank has ", shape[2], " columns, one more than there are labels");
     check_shape(op, label, {shape[0], shape[1], shape[2] - 1}, "blank");
+    check_written(op, writes("log_p", log_p));
     check_shape(op, writes("log_p", log_p), {shape[0]}, "blank");
+    check_apart_from_all(op, std::tuple(blank, label), std::tuple(writes("log_p", log_p)));
     const auto length = lengths_of(op, shape[0], shape[1], shape[2] - 1, "labels", policies...);
     const index_t width = cells::padded(shape[2] - 1), most = shape[1] + shape[2];
     // Rows: two diagonals and their steps; for a gradient all diagonals, and what was taken from each.
@@ -135,7 +137,7 @@ void run_lattice(const char* op, const operand<const Blank, 3>& blank, const ope
                 for (index_t u = 0; u < shape[2]; ++u) db(t, u) = 0;
                 for (index_t u = 0; u + 1 < shape[2]; ++u) dl(t, u) = 0;
             }
-            if (!(total > -std::numeric_limits<double>::infinity())) return;
+            if (total == -std::numeric_limits<double>::infinity()) return;
             // b[t,u]: log probability of what follows the cell; ahead: of the diagonal d + 1.
             T *ahead = row(2), *own = row(3);
             double later = 0;

@@ -21,7 +21,7 @@ void norm_attention(const Q& q, const K& k, const V& v, O&& o, const rms& by, P&
     by.check("norm_attention", as_view(o).shape[1], as_view(o).shape[3]);
     detail::with_default(
         elu_plus_one{}, [&](auto&... all) { recurrence<A>(q, k, v, o, all...); }, policies...);
-    rms_norm(as_view(o), as_view(o), by);
+    rms_norm<A>(as_view(o), as_view(o), by, detail::pick<roles::context>(detail::calling_thread{}, policies...));
 }
 /// The same with rms{1e-6, across heads}.
 template <class A = default_arch, class Q, class K, class V, class O, class... P>

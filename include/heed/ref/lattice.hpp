@@ -53,6 +53,19 @@ void each_hmm_path(index_t T, index_t N, const E& e, const W& w, const F& f) {
     extend(extend, 1, e(0, 0));
 }
 
+/// Log probabilities of all labels at a cell, from rows f and g (D), W (D)(V) and c (V).
+template <class Real>
+std::vector<Real> transducer_joint(const std::vector<Real>& f, const std::vector<Real>& g,
+                                   const std::vector<std::vector<Real>>& W, std::vector<Real> c) {
+    for (std::size_t d = 0; d < f.size(); ++d)
+        for (std::size_t v = 0; v < c.size(); ++v) c[v] += std::tanh(f[d] + g[d]) * W[d][v];
+    Real top = c[0], sum = 0;
+    for (Real z : c) top = std::max(top, z);
+    for (Real z : c) sum += std::exp(z - top);
+    for (Real& z : c) z -= top + std::log(sum);
+    return c;
+}
+
 /// Calls f(weight, steps) for every way through a transducer lattice of T frames and U labels: steps are (t, u, emits),
 /// blank(t, u) ends frame t after u labels, label(t, u) emits label u + 1.
 struct lattice_step {

@@ -97,9 +97,17 @@ struct pack {
     // Not xsimd's, which calls NaN != x false on AVX-512 in version 8.
     friend HEED_INLINE mask_type operator!=(const pack& a, const pack& b) { return !(a == b); }
 
-    // The verbs of <cmath>, so that a functor is written once for numbers and packs. fma(a, b, c) = a * b + c.
+    // The verbs of <cmath>, so that a functor is written once for numbers and packs. fma(a, b, c) = a * b + c, rounded
+    // once. Not xsimd's on AVX-512, which says a * b + c in version 8: two instructions, unless a compiler joins them.
     friend HEED_INLINE pack fma(const pack& a, const pack& b, const pack& c) {
-        return pack(xsimd::fma(a.raw, b.raw, c.raw));
+#if defined(__AVX512F__)
+        if constexpr (sizeof(raw_type) == 64 && sizeof(T) == 4)
+            return pack(raw_type(_mm512_fmadd_ps(a.raw, b.raw, c.raw)));
+        else if constexpr (sizeof(raw_type) == 64)
+            return pack(raw_type(_mm512_fmadd_pd(a.raw, b.raw, c.raw)));
+        else
+#endif
+            return pack(xsimd::fma(a.raw, b.raw, c.raw));
     }
     // c - a * b. Not xsimd's on AVX-512, which says (0 - a) * b + c in version 8.
     friend HEED_INLINE pack fnma(const pack& a, const pack& b, const pack& c) {
@@ -200,13 +208,25 @@ HEED_INLINE T reduce_add(const pack<T, A>& x) {
     return sum;
 }
 
-/// x, kept in a register: a value that several operations share is loaded once, which compilers may not see.
+/// a * b + c of numbers, rounded as the fma of packs is, whatever a compiler makes of the expression.
+template <class A, class T>
+T fma_number(T a, T b, T c) {
+    using P = pack<T, A>;
+    alignas(64) T at[P::size];
+    store_aligned(at, fma(P(a), P(b), P(c)));
+    return at[0];
+}
+
+/// x, kept in a register and rounded: a value that several operations share is loaded once, and a product joins no sum
+/// (fma), which compilers may see otherwise.
 template <class T, class A>
 HEED_INLINE pack<T, A> pinned(pack<T, A> x) {
 #if defined(__GNUC__) && defined(__AVX512F__)
     asm("" : "+v"(x.raw.data));
 #elif defined(__GNUC__) && defined(__SSE2__)
     asm("" : "+x"(x.raw.data));
+#elif defined(__GNUC__) && defined(__aarch64__)
+    asm("" : "+w"(x.raw.data));
 #endif
     return x;
 }
