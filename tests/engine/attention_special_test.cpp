@@ -113,6 +113,18 @@ void rows_beside_full_ones_may_see_nothing() {
     }
 }
 
+TEST(attention_special, probes_share_out_logits_of_any_size_as_the_output_does) {
+    constexpr index_t N = 20, M = 40, D = 16;
+    const auto k = constant<float>({1, 1, M, D}, 1.1e15), v = constant<float>({1, 1, M, D}, 1);
+    for (double size : {1e15, 1.234e15, 3.7e10, 77.7e3}) {
+        SCOPED_TRACE(size);
+        const auto q = constant<float>({1, 1, N, D}, size);
+        tensor<float> o(q.shape()), shares({1, 1, N, M});
+        attention(q, k, v, o, logits{shares.v(), stage::probability});
+        shares.each([&](index_t b, index_t h, index_t n, index_t m) { ASSERT_FLOAT_EQ(shares(b, h, n, m), 1.0f / M); });
+    }
+}
+
 TEST(attention_special, rows_beside_full_ones_may_see_nothing) {
     rows_beside_full_ones_may_see_nothing<float>();
     rows_beside_full_ones_may_see_nothing<double>();
