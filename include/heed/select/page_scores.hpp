@@ -58,9 +58,15 @@ public:
     /// Tasks of scoring: so many spans of pages.
     index_t spans() const { return ceil_div(stride_, pages_of_span); }
     void score(index_t span) const {
-        const index_t last = std::min((span + 1) * pages_of_span, pages_.pages());
-        for (index_t p = span * pages_of_span; p < last; p += tile)
-            score_tile(p, std::min(tile, last - p), products_ + span * 2 * R_ * tile);
+        const index_t first = span * pages_of_span, last = std::min(first + pages_of_span, pages_.pages());
+        lone_row<S> rows[2][tile];
+        name_rows(first, rows[0]);
+        for (index_t p = first; p < last; p += tile) {
+            const auto& now = rows[(p - first) / tile % 2];
+            auto& next = rows[(p - first) / tile % 2 ^ 1];
+            name_rows(p + tile, next);
+            score_tile(p, std::min(tile, last - p), now, next, products_ + span * 2 * R_ * tile);
+        }
     }
 
     /// After all pages: appends the keys of the k chosen pages, the first and the last ones among them, and tells of every
@@ -87,10 +93,12 @@ public:
 private:
     static constexpr index_t pages_of_span = 16 * tile;
 
-    void score_tile(index_t first, index_t count, T* s) const {
-        lone_row<S> rows[tile];
-        for (index_t c = 0; c < tile; ++c) rows[c] = pages_.of(first + std::min(c, count - 1));
-        dots<A>(rows, nullptr, std::min(count, streamed_run), 2 * pages_.D, query_, width_, 2 * R_, s);
+    /// The bounds of a tile of pages; beyond the last page, its own.
+    void name_rows(index_t first, lone_row<S>* to) const {
+        for (index_t c = 0; c < tile; ++c) to[c] = pages_.of(std::min(first + c, pages_.pages() - 1));
+    }
+    void score_tile(index_t first, index_t count, const lone_row<S>* rows, const lone_row<S>* ahead, T* s) const {
+        dots<A>(rows, ahead, std::min(count, streamed_run), 2 * pages_.D, query_, width_, 2 * R_, s);
         for (index_t c = 0; c < tile; c += L) {
             P most = load_aligned<P>(s + c);
             for (index_t r = 1; r < R_; ++r) {
