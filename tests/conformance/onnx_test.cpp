@@ -1,4 +1,4 @@
-// heed_test: conformance/attention_f32.cpp conformance/rotary.cpp LABELS sanitize
+// heed_test: $<TARGET_OBJECTS:heed_replays>
 // Cases of ONNX Attention and RotaryEmbedding with random parameters, their outputs by the words of the operators'
 // documents, replayed by the kernels and by the definitions: what golden cases do not happen to touch.
 #include <gtest/gtest.h>
