@@ -5,6 +5,8 @@
 // each answers with the keys that stay.
 #pragma once
 
+#include <concepts>
+
 #include "../cache/evict_mass.hpp"
 #include "../cache/evict_norm.hpp"
 #include "../cache/per_head.hpp"
@@ -16,7 +18,7 @@ namespace heed::inline HEED_ABI {
 /// every key held and then for the new ones, the ascending indices of those that stay; and to forget all but the first
 /// n keys.
 template <class Rule>
-concept mass_rule = requires(Rule& rule, std::span<const float> mass, index_t n) {
+concept mass_rule = std::copyable<Rule> && requires(Rule& rule, std::span<const float> mass, index_t n) {
     { rule.row_weights(n) } -> std::same_as<std::vector<double>>;
     { rule.step(mass, n) } -> std::same_as<std::vector<index_t>>;
     rule.cut(n);
@@ -63,7 +65,7 @@ public:
         heads_.each([&](head& x, index_t b, index_t g) { choose(x, b, g, N); });
         evict();
         appended.armed = false;
-        heads_.each([](head& x, index_t, index_t) { std::swap(x.rule, x.next); });
+        if constexpr (mass_rule<Rule>) heads_.each([](head& x, index_t, index_t) { std::swap(x.rule, x.next); });
         count_keys();
     }
 
