@@ -80,11 +80,12 @@ constexpr double scan_tolerance = std::is_same_v<S, float> ? 1e-5
 
 /// Runs a job once and judges what it wrote to y, which lives as long as the job.
 template <class S>
-prepared judged(const sequence_of<S>& y, const sequence_of<double>& exact, job run, double flops, double bytes) {
+prepared judged(const sequence_of<S>& y, const sequence_of<double>& exact, job run, double flops, double bytes,
+                double tolerance = scan_tolerance<S>) {
     run();
     const double error = y.error(exact);
     return {.run = std::move(run),
-            .wrong = error <= scan_tolerance<S> ? "" : "wrong: off by " + std::to_string(error) + " of the largest",
+            .wrong = error <= tolerance ? "" : "wrong: off by " + std::to_string(error) + " of the largest",
             .flops = flops,
             .bytes = bytes,
             .columns = {{"error", error}},
