@@ -4,7 +4,7 @@
 #include <heed/ref/log_linear_attention.hpp>
 #include <heed/ref/mesa_net.hpp>
 
-#include "conformance/written_rows.hpp"
+#include "written_rows.hpp"
 #include "recurrence_data.hpp"
 
 using namespace test;

@@ -1,6 +1,6 @@
 // heed_test: $<TARGET_OBJECTS:heed_replays>
 // Cases of ONNX's LinearAttention, beyond those of tests/data: update rules, shared heads, types of states, scales.
-#include "conformance/written_rows.hpp"
+#include "written_rows.hpp"
 #include "recurrence_data.hpp"
 
 using namespace test;

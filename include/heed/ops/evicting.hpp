@@ -10,6 +10,7 @@
 #include "../cache/evict_mass.hpp"
 #include "../cache/evict_norm.hpp"
 #include "../cache/per_head.hpp"
+#include "../cache/shape.hpp"
 #include "../engine/attention.hpp"
 
 namespace heed::inline HEED_ABI {
