@@ -28,8 +28,8 @@ namespace detail {
 /// Asks for a tile to come as the present one is met, row by row and line by line: so what the processor foresees by
 /// itself and what it is asked for run alike (measured, one core: run after run 7 GB/s where that order gives 11). Into
 /// the second-level cache: with the first level's few outstanding lines memory's latency would bind. A distance is all
-/// it keeps, since books would take registers of the products, and time (measured, in cache: 3.1 cycles a line
-/// for 4.0).
+/// it keeps, since books would take registers of the products, and time (measured, in cache: 3.5 cycles a line, 4.4
+/// with books, 3.2 without asking).
 template <class Rows>
 class asking {
 public:
