@@ -1,4 +1,4 @@
-// Steps that read an eighth of the keys: Quest by bounds of pages of 16, SparF by 16 of 128 channels, kept as bf16
+// Steps that read an eighth of the keys: Quest by bounds of pages of 16, SparF by 16 of 128 channels, both kept as bf16
 // beside the cache (sparf_mapped: both in files), Ltri-LLM by spans, all with the last 64 keys among the chosen. Judged
 // by the definition over what they chose.
 #include <heed/ref/retrieval.hpp>
@@ -56,7 +56,7 @@ prepared retrieving(const decode_step& s, const prompt& x, std::vector<double> r
 template <class S>
 prepared quest_of(const decode_step& s) {
     const auto x = prompt_of(s.M);
-    const auto held = std::make_shared<indexed<S, page_bounds<S>>>(*x);
+    const auto held = std::make_shared<indexed<S, page_bounds<bf16>>>(*x);
     const quest rule(s.M / 8 / page, 0, 4);
     const auto choice = held->index.choose(x->q, held->cache, rule, factor);
     return retrieving<S>(s, *x, mixed(*x, choice.keys, std::vector<double>(H, 1)), [=](const view<float>& o, const auto& pool) {

@@ -3,6 +3,7 @@
 #include <heed/cache/contiguous.hpp>
 #include <heed/cache/mapped.hpp>
 #include <heed/cache/paged.hpp>
+#include <heed/cache/quantised.hpp>
 #include <heed/cache/stream.hpp>
 #include <heed/core/threads.hpp>
 #include <heed/ops/quest.hpp>
@@ -69,10 +70,26 @@ TEST(quest, chooses_the_pages_of_the_greatest_bounds) {
             }
 }
 
+/// From 1 to the next number.
+template <class S>
+constexpr double spacing = std::is_same_v<S, bf16> ? 0x1p-7 : 0x1p-10;
+
+/// Whether y is the least number of S that is not below x.
+template <class S>
+void expect_rounded_up(double y, double x) {
+    if constexpr (std::is_same_v<S, float>) {
+        ASSERT_EQ(y, x);  // numbers of float, all of them
+    } else {
+        ASSERT_GE(y, x);
+        const double ulp = std::ldexp(spacing<S>, std::max(std::ilogb(y), std::is_same_v<S, f16> ? -14 : -126));
+        ASSERT_LT(y - ulp, x);
+    }
+}
+
 // The bound of every page, from what the index keeps, is no less than the score of any of its keys; and no number of it is
 // larger than need be.
-template <class S>
-void expect_bounds(const step<S>& x, const page_bounds<S>& index, index_t page) {
+template <class S, class R>
+void expect_bounds(const step<S>& x, const page_bounds<R>& index, index_t page) {
     for (index_t b = 0; b < B; ++b)
         for (index_t g = 0; g < G; ++g) {
             const auto rows = index.of(b, g).rows();
@@ -86,8 +103,13 @@ void expect_bounds(const step<S>& x, const page_bounds<S>& index, index_t page) 
                         const double y = x.cache.run(b, g, j).k.number(0, d);
                         low = std::min(low, y), high = std::max(high, y);
                     }
-                    ASSERT_EQ(rows.of(p).number(0, d), high);
-                    ASSERT_EQ(rows.of(p).number(0, D + d), low);
+                    if constexpr (std::is_same_v<S, R>) {
+                        ASSERT_EQ(rows.of(p).number(0, d), high);
+                        ASSERT_EQ(rows.of(p).number(0, D + d), low);
+                    } else {
+                        expect_rounded_up<R>(rows.of(p).number(0, d), high);
+                        expect_rounded_up<R>(-rows.of(p).number(0, D + d), -low);
+                    }
                 }
                 for (index_t h = 2 * g; h < 2 * g + 2; ++h) {
                     double bound = 0, most = -1e9;
@@ -106,10 +128,10 @@ void expect_bounds(const step<S>& x, const page_bounds<S>& index, index_t page) 
         }
 }
 
-template <class S>
+template <class S, class R = S>
 void bounds_hold_while_the_cache_grows_and_shrinks() {
     step<S> x(1, 0);
-    page_bounds<S> index(5);
+    page_bounds<R> index(5);
     test::dice d(5);
     for (int round = 0; round < 40; ++round) {
         const index_t n = d.below(20), b = d.below(B);
@@ -128,6 +150,70 @@ void bounds_hold_while_the_cache_grows_and_shrinks() {
 TEST(quest, bounds_hold_while_the_cache_grows_and_shrinks) {
     bounds_hold_while_the_cache_grows_and_shrinks<float>();
     bounds_hold_while_the_cache_grows_and_shrinks<bf16>();
+    bounds_hold_while_the_cache_grows_and_shrinks<float, bf16>();
+    bounds_hold_while_the_cache_grows_and_shrinks<float, f16>();
+    bounds_hold_while_the_cache_grows_and_shrinks<f16, float>();
+}
+
+template <class S>
+void rounds_outward() {
+    const auto up = [](float x) { return static_cast<float>(detail::rounded_up<S>(x)); };
+    const auto down = [](float x) { return static_cast<float>(detail::rounded_down<S>(x)); };
+    const float tiny = 1e-40f, inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+    const auto least = static_cast<float>(std::bit_cast<S>(std::uint16_t(1)));  // denormal
+    const auto most = static_cast<float>(std::numeric_limits<S>::max());
+    for (float x : {0.f, -0.f, 1.f, -1.f, 0.5f, most, -most, inf, -inf}) {
+        EXPECT_EQ(up(x), x);
+        EXPECT_EQ(down(x), x);
+    }
+    EXPECT_TRUE(std::isnan(up(nan)) && std::isnan(down(nan)));
+    if (least > tiny) {
+        EXPECT_EQ(up(tiny), least);
+        EXPECT_EQ(down(-tiny), -least);
+        EXPECT_EQ(up(-tiny), 0);
+        EXPECT_EQ(down(tiny), 0);
+    }
+    const float above = std::nextafter(most, inf);
+    EXPECT_EQ(up(above), inf);
+    EXPECT_EQ(down(-above), -inf);
+    const float step = static_cast<float>(spacing<S>), one = std::nextafter(1.f, 2.f);
+    EXPECT_EQ(up(one), 1 + step);
+    EXPECT_EQ(down(-one), -1 - step);
+    EXPECT_EQ(down(one), 1);
+    EXPECT_EQ(up(-one), -1);
+    for (int e = -20; e < 15; ++e)
+        for (float x : {1.2345f, -1.777f, 1.9999f, -1.00001f}) {
+            const float y = std::ldexp(x, e);
+            EXPECT_GE(up(y), y);
+            EXPECT_LE(down(y), y);
+            EXPECT_LE(up(y) - down(y), std::ldexp(step, std::max(e, std::is_same_v<S, f16> ? -14 : e)));
+        }
+}
+TEST(quest, narrower_bounds_are_rounded_outward) {
+    rounds_outward<bf16>();
+    rounds_outward<f16>();
+    EXPECT_EQ(detail::rounded_up<float>(1.0 + 1e-12), std::nextafter(1.f, 2.f));
+    EXPECT_EQ(detail::rounded_down<float>(1.0 + 1e-12), 1.f);
+}
+
+TEST(quest, pages_of_a_quantised_cache_are_bounded) {
+    const step<float> x(1, 300);
+    quantised_cache<int8_per_token, int8_per_token> cache({B, G, D, E});
+    cache.append(x.k, x.v);
+    page_bounds<bf16> index(8);
+    const auto choice = index.choose(x.q.v(), cache, quest(10), 0.3);
+    tensor<float> o(x.rows()), all(x.rows());
+    quest_attention(x.q, cache, index, o, quest(10), scale{0.3});
+    attention(x.q, gathered(cache, choice.keys), all, scale{0.3});
+    EXPECT_TRUE(test::same_values(o, all));
+    for (index_t p = 0; p < 38; ++p)
+        for (index_t j = p * 8; j < std::min<index_t>(300, p * 8 + 8); ++j)
+            for (index_t d = 0; d < D; ++d) {
+                const auto rows = index.of(1, 1).rows();
+                const double y = cache.run(1, 1, j).k.number(j - cache.run(1, 1, j).keys.first, d);
+                ASSERT_GE(rows.of(p).number(0, d), y);
+                ASSERT_LE(rows.of(p).number(0, D + d), y);
+            }
 }
 
 TEST(quest, attends_to_the_chosen_and_says_what_it_missed) {

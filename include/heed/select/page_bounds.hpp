@@ -1,8 +1,12 @@
 // The lowest and the highest number of every channel over each page of keys: what Quest (arXiv:2406.10774) [65] keeps beside
 // a cache, to bound the scores of a page without reading it.
 //
-// Bounds are kept in the storage type of the keys, exactly. A page whose last keys are truncated is read again.
+// Bounds are kept in a storage type of their own: exactly where that is the keys', else rounded outward, so that they
+// still are bounds; narrower ones are read faster. A page whose last keys are truncated is read again.
 #pragma once
+
+#include <bit>
+#include <cmath>
 
 #include "../core/aligned.hpp"
 #include "../engine/group_rows.hpp"
@@ -13,6 +17,24 @@
 
 namespace heed::inline HEED_ABI {
 namespace detail {
+
+/// The least number of S that is not below x; infinity beyond the largest one, NaN of NaN.
+template <storage S, class T>
+S rounded_up(T x) {
+    const S y = static_cast<S>(x);
+    if (!(static_cast<T>(y) < x)) return y;
+    if constexpr (std::is_floating_point_v<S>) {
+        return std::nextafter(y, std::numeric_limits<S>::infinity());
+    } else {
+        const auto bits = std::bit_cast<std::uint16_t>(y);
+        const bool negative = bits >> 15;
+        return std::bit_cast<S>(static_cast<std::uint16_t>(bits == 0x8000u ? 1 : negative ? bits - 1 : bits + 1));
+    }
+}
+template <storage S, class T>
+S rounded_down(T x) {
+    return -rounded_up<S>(-x);
+}
 
 template <storage S>
 class page_head {
@@ -29,11 +51,9 @@ public:
     }
     template <class Source>
     void read(const Source& source, index_t b, index_t g) {
-        static_assert(std::is_same_v<typename Source::key_rows::storage, S>,
-                      "heed: page_bounds are kept in the storage type of the keys");
         keys_ = source.keys(b, g);
         bounds_.resize(static_cast<std::size_t>(ceil_div(keys_, page_) * 2 * D_));
-        std::vector<accumulator<S>> key(static_cast<std::size_t>(D_));
+        std::vector<accumulator<S, typename Source::key_rows::storage>> key(static_cast<std::size_t>(D_));
         while (read_ < keys_) {
             const auto run = source.run(b, g, read_);
             for (; read_ < run.keys.last; ++read_) {
@@ -47,15 +67,16 @@ public:
     page_rows<S> rows() const { return {bounds_.data(), D_, page_, keys_}; }
 
 private:
-    void add(const std::vector<accumulator<S>>& key) {
+    template <class T>
+    void add(const std::vector<T>& key) {
         S* const high = bounds_.data() + read_ / page_ * 2 * D_;
         S* const low = high + D_;
         const bool first = read_ % page_ == 0;
         for (index_t d = 0; d < D_; ++d) {
-            const auto x = key[static_cast<std::size_t>(d)];
+            const T x = key[static_cast<std::size_t>(d)];
             const bool nan = x != x;  // and it stays
-            if (first || nan || x > static_cast<accumulator<S>>(high[d])) high[d] = static_cast<S>(x);
-            if (first || nan || x < static_cast<accumulator<S>>(low[d])) low[d] = static_cast<S>(x);
+            if (first || nan || x > static_cast<T>(high[d])) high[d] = rounded_up<S>(x);
+            if (first || nan || x < static_cast<T>(low[d])) low[d] = rounded_down<S>(x);
         }
     }
 
