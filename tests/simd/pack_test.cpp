@@ -92,6 +92,23 @@ TYPED_TEST(packs, masks_from_bits) {
     EXPECT_EQ(lanes_of(!low), lanes_of(mask_of_bits<T, default_arch>(0xfffe)));
 }
 
+TYPED_TEST(packs, chosen_lanes_are_stored_side_by_side) {
+    using T = TypeParam;
+    using P = pack<T>;
+    for (unsigned bits = 0; bits < 1u << 16; bits += 5) {
+        const unsigned mine = bits & ((1u << this->L) - 1);
+        T lanes[P::size];
+        index_t indices[16];
+        ASSERT_EQ(store_chosen(lanes, iota<P>(), mine), std::popcount(mine));
+        ASSERT_EQ(store_chosen<default_arch>(indices, index_t(1) << 40, bits), std::popcount(bits));
+        for (int l = 0, n = 0; l < 16; ++l) {
+            if (!(bits >> l & 1)) continue;
+            if (l < this->L) ASSERT_EQ(lanes[n], T(l)) << bits;
+            ASSERT_EQ(indices[n++], (index_t(1) << 40) + l) << bits;
+        }
+    }
+}
+
 TYPED_TEST(packs, rounding_goes_to_even) {
     using T = TypeParam;
     using P = pack<T>;

@@ -38,10 +38,11 @@ struct byte_tile {
             for (auto& x : rows[k]) x = static_cast<std::int8_t>(extreme ? 127 : static_cast<int>(random() % 255) - 127);
             names[k] = {{rows[k].data()}};
         }
+        names.follow(names);
     }
     double at(index_t k, index_t d) const { return rows[k][static_cast<std::size_t>(d)]; }
     std::vector<std::int8_t> rows[streamed_tile];
-    byte_row names[streamed_tile];
+    named_rows<byte_row> names;
 };
 
 aligned_rows<float> numbers(index_t rows, index_t n, index_t stride, bool extreme, unsigned seed) {
@@ -61,7 +62,7 @@ void expect_dots(index_t rows, index_t D, bool extreme) {
     std::vector<float> scale(static_cast<std::size_t>(rows));
     round_queries<A>(q.data, rows, q.stride, D, whole.data, scale.data());
     const aligned_rows<float> s(rows, streamed_tile);
-    dots_in_integers<A>(keys.names, nullptr, streamed_run, D, whole.data, whole.stride, rows, s.data);
+    dots_in_integers<A>(keys.names, false, streamed_run, D, whole.data, whole.stride, rows, s.data);
     const double half_step = 0.5 / (32767 * std::min(1.0, 8192.0 / static_cast<double>(D)) - 1);
     for (index_t r = 0; r < rows; ++r)
         for (index_t k = 0; k < streamed_tile; ++k) {
@@ -106,7 +107,7 @@ void expect_sums(index_t rows, index_t E, std::uint64_t present, bool extreme) {
     const auto before = numbers(rows, E, stride, false, 6);
     const aligned_rows<float> o(rows, stride);
     std::copy_n(before.data, rows * stride, o.data);
-    accumulate_in_integers<A>(values.names, values.names, present, E, p.data, rows, o.data, stride);
+    accumulate_in_integers<A>(values.names, true, present, E, p.data, rows, o.data, stride);
     for (index_t r = 0; r < rows; ++r)
         for (index_t e = 0; e < stride; ++e) {
             double exact = static_cast<double>(before.row(r)[e]), of_value = 0, most = 0;
@@ -133,7 +134,7 @@ TEST(streamed_bytes, weights_that_are_not_finite_reach_every_column) {
     const auto p = numbers(1, streamed_tile, streamed_tile, false, 8);
     p.data[17] = NAN;
     const aligned_rows<float> o(1, 48);
-    accumulate_in_integers<A>(values.names, nullptr, ~std::uint64_t(0), 40, p.data, 1, o.data, 48);
+    accumulate_in_integers<A>(values.names, false, ~std::uint64_t(0), 40, p.data, 1, o.data, 48);
     for (index_t e = 0; e < 40; ++e) EXPECT_TRUE(std::isnan(o.data[e]));
 }
 

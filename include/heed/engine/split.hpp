@@ -71,14 +71,16 @@ public:
     using run = source_run<K, V>;
     static constexpr index_t L = lanes<T, A>, tile = streamed_tile, stretch = most_of_stretch, words = stretch / 64;
     static constexpr bool integer_keys = met_in_integers<lone<K>, T, A>, integer_values = met_in_integers<lone<V>, T, A>;
+    using key_products = products_of<lone<K>, T, A>;
+    using value_products = products_of<lone<V>, T, A>;
     static constexpr bool maps_logits = !std::is_same_v<Score, identity> || additive_mask<Mask>;
 
     struct shape {
         index_t N, group, D, E;
         index_t copied;  // bytes of scratch for rows whose elements are apart
         index_t rows() const { return N * group; }
-        index_t q_width() const { return round_up(D, integer_keys ? 64 : L); }
-        index_t o_width() const { return round_up(E, L); }
+        index_t q_width() const { return round_up(D, integer_keys ? 64 : key_products::step); }
+        index_t o_width() const { return round_up(E, value_products::step); }
     };
 
     /// Scratch of one worker, beside partials. Bit p % 64 of word p / 64 is place p of the stretch.
@@ -109,6 +111,7 @@ public:
     template <class Q>
     void load_queries(const view<const Q>& q) {
         load_group<A>(q, source_, b_, g_, factor_, s_.q, x_.q_width());
+        arrange<key_products>(s_.q, x_.rows() * x_.q_width());
         if constexpr (integer_keys) round_queries<A>(s_.q, x_.rows(), x_.q_width(), x_.D, s_.integers, s_.scale);
     }
 
@@ -167,21 +170,21 @@ private:
     void meet_keys() {
         if constexpr (K::has_factor) rows_.factors(&run::k, s_.k_factor);
         if constexpr (V::has_factor) rows_.factors(&run::v, s_.v_factor);
-        rows_.each_tile(&run::k, x_.D, [&](index_t t, const auto& rows, const auto* ahead) {
+        rows_.each_tile(&run::k, x_.D, [&](index_t t, const auto& k, bool ask) {
             if constexpr (integer_keys)
-                dots_in_integers<A>(rows.row, ahead, rows.longest, x_.D, s_.integers, x_.q_width(), x_.rows(), logits(t, 0));
+                dots_in_integers<A>(k.rows, ask, k.longest, x_.D, s_.integers, x_.q_width(), x_.rows(), logits(t, 0));
             else
-                dots<A>(rows.row, ahead, rows.longest, x_.D, s_.q, x_.q_width(), x_.rows(), logits(t, 0));
+                dots_by<key_products>(k.rows, ask, k.longest, x_.D, s_.q, x_.q_width(), x_.rows(), logits(t, 0));
         });
     }
 
     void meet_values(const key_stretch& now, row_partials<T>& out) {
-        rows_.each_tile(&run::v, x_.E, [&](index_t t, const auto& rows, const auto* ahead) {
-            if (!V::has_factor && hides_ && hidden_in(now, t) && !finite(rows)) return add_guarded(now, t, rows, out);
+        rows_.each_tile(&run::v, x_.E, [&](index_t t, const auto& v, bool ask) {
+            if (!V::has_factor && hides_ && hidden_in(now, t) && !finite(v)) return add_guarded(now, t, v, out);
             if constexpr (integer_values)
-                accumulate_in_integers<A>(rows.row, ahead, rows.present, x_.E, logits(t, 0), x_.rows(), out.o, x_.o_width());
+                accumulate_in_integers<A>(v.rows, ask, v.present, x_.E, logits(t, 0), x_.rows(), out.o, x_.o_width());
             else
-                accumulate<A>(rows.row, ahead, rows.present, x_.E, logits(t, 0), x_.rows(), out.o, x_.o_width());
+                accumulate_by<value_products>(v.rows, ask, v.present, x_.E, logits(t, 0), x_.rows(), out.o, x_.o_width());
         });
     }
 
@@ -302,7 +305,7 @@ private:
 
     bool finite(const streamed_rows<lone<V>>& v) const {
         for (std::uint64_t left = v.present; left; left &= left - 1)
-            if (!all_finite<A, T>(v.row[std::countr_zero(left)], 0, x_.E)) return false;
+            if (!all_finite<A, T>(v.rows[std::countr_zero(left)], 0, x_.E)) return false;
         return true;
     }
     /// Where V holds a NaN or inf that some row must not see: 0 * NaN is NaN, so each row adds what it sees, with
@@ -315,8 +318,8 @@ private:
                 const index_t k = met[i], place = now.places(t, k / streamed_run).first + k % streamed_run;
                 if (!(s_.seen[r * words + place / 64] >> place % 64 & 1)) continue;
                 for (index_t e = 0; e < x_.E; ++e) {
-                    T& o = out.o[r * x_.o_width() + e];
-                    o = fma_number<A>(logits(t, r)[k], static_cast<T>(v.row[k].number(0, e)), o);
+                    T& o = out.o[r * x_.o_width() + value_products::place(e)];
+                    o = fma_number<A>(logits(t, r)[k], static_cast<T>(v.rows[k].number(0, e)), o);
                 }
             }
     }

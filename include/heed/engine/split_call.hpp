@@ -137,6 +137,7 @@ private:
             const index_t h = g * shape_.group + r / shape_.N, n = r % shape_.N;
             const closed_row<T> row(weight_, h, sum.m[r], sum.l[r], sum.seen[r] != T(0));
             T* const o = sum.o + r * shape_.o_width();
+            arrange_back<typename pass::value_products>(o, shape_.o_width());
             for (index_t e = 0; e < shape_.E; ++e) o[e] *= row.output;
             if constexpr (requires { source_.turn_output(o); }) source_.turn_output(o);
             const view<O>& to = c_.x.o;

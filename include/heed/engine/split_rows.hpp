@@ -29,10 +29,10 @@ struct key_stretch {
     }
 };
 
-/// The rows of a tile; run c of it at streamed_run * c. Where a run has less, or keys that nobody sees, others stand.
+/// A tile. Where a run has fewer rows, or keys that nobody sees, others stand.
 template <class Row>
 struct streamed_rows {
-    Row row[streamed_tile];
+    named_rows<Row> rows;
     std::uint64_t present;  // bit k: row k is one of the tile's own
     index_t longest;        // keys of the longest run
 };
@@ -73,21 +73,19 @@ public:
             even_ = run{stretch.keys, all.k.from(first - all.keys.first), all.v.from(first - all.keys.first)};
     }
 
-    /// Calls body(t, tile, ahead) for every tile that is met, in order; `of`: &run::k or &run::v, rows of so many elements;
-    /// `ahead`: the rows of the tile to come where they are to be asked for, else null.
+    /// Calls body(t, tile, ask) for every tile that is met, in order; `of`: &run::k or &run::v, rows of so many elements;
+    /// `ask`: whether those that follow a row are to be asked for.
     template <class Rows, class Body>
     void each_tile(Rows run::*of, index_t width, const Body& body) const {
-        using Row = lone<Rows>;
-        streamed_rows<Row> rows[2];
-        const index_t tiles = stretch_->tiles();
-        collect(of, 0, width, rows[0]);
-        for (index_t t = 0; t < tiles; ++t) {
-            const streamed_rows<Row>& now = rows[t % 2];
-            streamed_rows<Row>& coming = rows[(t + 1) % 2];
-            const bool more = t + 1 < tiles;
-            if (more) collect(of, t + 1, width, coming);
+        streamed_rows<lone<Rows>> tiles[2];
+        collect(of, 0, width, tiles[0]);
+        for (index_t t = 0, last = stretch_->tiles() - 1; t <= last; ++t) {
+            auto& now = tiles[t % 2];
+            auto& coming = tiles[(t + 1) % 2];
+            if (t < last) collect(of, t + 1, width, coming);
             if (!now.present) continue;
-            body(t, now, asked_for<Row> && more && coming.present ? coming.row : static_cast<const Row*>(nullptr));
+            if (asked_for<lone<Rows>>) now.rows.follow(t < last && coming.present ? coming.rows : now.rows);
+            body(t, now, asked_for<lone<Rows>>);
         }
     }
 
@@ -108,10 +106,10 @@ private:
     template <class Rows>
     static constexpr index_t bytes_of = sizeof(typename Rows::storage);
 
-    /// Whether the program asks for the rows of the tile to come: where rows may lie anywhere, since no prefetcher foresees
-    /// them, and those of 16 bits and fewer, of which the arithmetic takes nearly as long as reading and must not wait
-    /// (measured, one core that reads 14 GB/s: bf16 11.6 for 8.2; pages of 16 rows 1.06 of the time of rows in one piece, for
-    /// 1.19). Other floats are read as fast as they come in any case.
+    /// Whether the program asks for rows to come: where rows may lie anywhere, since no prefetcher foresees them, and those
+    /// of 16 bits and fewer, of which the arithmetic takes nearly as long as reading and must not wait (measured, one core
+    /// that reads 14 GB/s: bf16 11.6 for 8.2; pages of 16 rows 1.06 of the time of rows in one piece, for 1.19). Other floats
+    /// are read as fast as they come in any case.
     template <class Row>
     static constexpr bool asked_for = !is_view_source<Source> || Row::bits <= 16;
 
@@ -158,7 +156,7 @@ private:
         if (even_ && whole(t)) {
             for (index_t c = 0; c < 4; ++c) {
                 const Rows rows = ((*even_).*of).from(c * stretch_->run + t * streamed_run);
-                for (index_t i = 0; i < streamed_run; ++i) to.row[c * streamed_run + i] = alone(rows.from(i));
+                for (index_t i = 0; i < streamed_run; ++i) to.rows[c * streamed_run + i] = alone(rows.from(i));
             }
             to.present = ~std::uint64_t(0);
             to.longest = streamed_run;
@@ -170,7 +168,7 @@ private:
         for (index_t c = 0; c < 4; ++c) {
             const range keys = met(t, c);
             if (keys.empty()) continue;
-            Row* const row = to.row + c * streamed_run;
+            Row* const row = &to.rows[c * streamed_run];
             if (copied_) {
                 auto* const copies = reinterpret_cast<typename Rows::storage*>(copied_) + (t % 2 * 4 + c) * streamed_run * width;
                 each_row(keys, [&](index_t i, const run& from, index_t at) {
@@ -188,7 +186,7 @@ private:
             some = row;
         }
         for (index_t c = 0; c < 4 && some; ++c)
-            if (!(to.present >> (c * streamed_run) & 1)) std::copy_n(some, streamed_run, to.row + c * streamed_run);
+            if (!(to.present >> (c * streamed_run) & 1)) std::copy_n(some, streamed_run, &to.rows[c * streamed_run]);
     }
 
     const Source& source_;

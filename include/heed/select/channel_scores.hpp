@@ -45,7 +45,7 @@ public:
         : keys_(keys), R_(R), r_(channels), stride_(keys.blocks() * channel_block), width_(round_up(keys.D, L)),
           query_(from.take<T>(R * width_)), by_(from.take<T>(R * channels)), weight_(from.take<T>(R * stride_)),
           sum_(from.take<T>(R * keys.blocks())), factor_(from.take<T>(R * keys.blocks())),
-          score_(from.take<T>(stride_)), channel_(from.take<index_t>(channels)) {}
+          score_(from.take<T>(stride_)), taken_(from.take<T>(R * L)), channel_(from.take<index_t>(channels)) {}
 
     /// Where the rows go before anything else: (R, query_stride), unscaled.
     T* queries() const { return query_; }
@@ -74,21 +74,32 @@ public:
         for (index_t block = span * blocks_of_span; block < last; ++block) score_block(block);
     }
 
-    /// After all blocks: appends the k chosen, the last `recent` ones among them, and tells the share of every row.
+    /// After all blocks: `chosen` becomes the k chosen, the last `recent` ones among them, and tells the share of every row.
     void choose(index_t k, index_t recent, std::vector<index_t>& chosen, double* share) const {
         for (index_t r = 0; r < R_; ++r) normalise(r);
         for (index_t block = 0; block < keys_.blocks(); ++block) sum_rows(block);
         recent = std::min(recent, k);
         const index_t older = keys_.keys - recent;
-        chosen.reserve(static_cast<std::size_t>(k));
+        chosen.resize(static_cast<std::size_t>(k) + 16);
+        index_t count = 0, block = 0;
         std::fill_n(share, R_, 0.0);
-        const auto take = [&](index_t j, std::uint32_t lanes) {
+        std::fill_n(taken_, R_ * L, T(0));  // of the block
+        const auto leave_block = [&] {
+            for (index_t r = 0; r < R_; ++r) {
+                T* const mine = taken_ + r * L;
+                share[r] += static_cast<double>(reduce_add(load_aligned<P>(mine))) * static_cast<double>(factor(r, block));
+                std::fill_n(mine, L, T(0));
+            }
+        };
+        const auto take = [&](index_t j, std::uint32_t lanes) HEED_INLINE_LAMBDA {
+            if (j / channel_block != block) leave_block(), block = j / channel_block;
             const auto mine = mask_of_bits<T, A>(lanes);
             for (index_t r = 0; r < R_; ++r) {
-                const P w = select(mine, load_aligned<P>(weight_ + r * stride_ + j), P(T(0)));
-                share[r] += static_cast<double>(reduce_add(w)) * static_cast<double>(factor(r, j / channel_block));
+                T* const sum = taken_ + r * L;
+                const P w = load_aligned<P>(weight_ + r * stride_ + j);
+                store_aligned(sum, load_aligned<P>(sum) + select(mine, w, P(T(0))));
             }
-            for (; lanes; lanes &= lanes - 1) chosen.push_back(j + std::countr_zero(lanes));
+            count += store_chosen<A>(chosen.data() + count, j, lanes);
         };
         each_pack_of_top_k<A>(std::span<const T>(score_, static_cast<std::size_t>(older)), k - recent, take);
         for (index_t j = older; j < keys_.keys;) {
@@ -96,6 +107,8 @@ public:
             take(first, static_cast<std::uint32_t>((std::uint64_t(1) << (last - first)) - (std::uint64_t(1) << (j - first))));
             j = last;
         }
+        leave_block();
+        chosen.resize(static_cast<std::size_t>(count));
         for (index_t r = 0; r < R_; ++r) share[r] = share[r] > 1 ? 1 : share[r];
     }
 
@@ -120,7 +133,8 @@ private:
     /// Adds K channels to the logits of a block.
     template <int K>
     void add_channels(index_t block, index_t c) const {
-        lone_row<S> row[2 * K];
+        constexpr index_t ahead = named_rows<lone_row<S>>::ahead;
+        lone_row<S> row[ahead + K];
         const lone_row<S>* rows[K];
         const index_t width = round_up(keys_.keys_of(block).size(), L);
         // The next channels, or the first ones of the next block; beyond the last block, what does no harm.
@@ -129,14 +143,15 @@ private:
         for (int x = 0; x < K; ++x) {
             row[x] = keys_.of(block, channel_[c + x]);
             rows[x] = row + x;
-            row[K + x] = keys_.of(its, channel_[next + x]);
+            row[ahead + x] = keys_.of(its, channel_[next + x]);
         }
-        asking<lone_row<S>> ahead(row, row + K);
+        asking<lone_row<S>> asks{true};
         const auto add = [&]<int R>(std::integral_constant<int, R>, index_t r) {
             P by[R * K];
             for (int x = 0; x < R * K; ++x) by[x] = P(by_[(r + x / K) * r_ + c + x % K]);
-            accumulate_values<P, R, K>(rows, ahead, width, by, weight_ + r * stride_ + block * channel_block, stride_);
-            ahead = {row, nullptr};  // once is enough
+            T* const to = weight_ + r * stride_ + block * channel_block;
+            accumulate_values<number_products<T, A>, R>(rows, asks, width, by, to, stride_);
+            asks = {false};  // once is enough
         };
         index_t r = 0;
         for (; r + rows_at_once <= R_; r += rows_at_once) add(std::integral_constant<int, rows_at_once>{}, r);
@@ -191,6 +206,7 @@ private:
     T* sum_;            // (R, blocks): of a block's weights
     T* factor_;         // (R, blocks)
     T* score_;          // (stride)
+    T* taken_;          // (R, L): sums of weights
     index_t* channel_;  // (channels)
 };
 

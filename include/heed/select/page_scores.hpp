@@ -29,10 +29,11 @@ template <class A, class S, class T>
 class page_scores {
 public:
     using P = pack<T, A>;
+    using products = products_of<lone_row<S>, T, A>;
     static constexpr index_t L = lanes<T, A>, tile = streamed_tile;
 
     page_scores(const page_rows<S>& pages, index_t R, carver& from)
-        : pages_(pages), R_(R), stride_(round_up(pages.pages(), tile)), width_(round_up(2 * pages.D, L)),
+        : pages_(pages), R_(R), stride_(round_up(pages.pages(), tile)), width_(round_up(2 * pages.D, products::step)),
           query_(from.take<T>(2 * R * width_)), bound_(from.take<T>(stride_)), centre_(from.take<T>(R * stride_)),
           products_(from.take<T>(spans() * 2 * R * tile)) {}
 
@@ -40,7 +41,8 @@ public:
     T* queries() const { return query_; }
     index_t query_stride() const { return width_; }
 
-    /// Row r becomes what meets the bounds: (q+, q-), and row R + r what meets the centre: (q, q) / 2.
+    /// Row r becomes what meets the bounds: (q+, q-), and row R + r what meets the centre: (q, q) / 2; as the products take
+    /// them.
     void part_signs() const {
         for (index_t r = 0; r < R_; ++r) {
             T* const q = query_ + r * width_;
@@ -53,19 +55,21 @@ public:
                 q[pages_.D + d] = x < 0 ? x : T(0);
             }
         }
+        arrange<products>(query_, 2 * R_ * width_);
     }
 
     /// Tasks of scoring: so many spans of pages.
     index_t spans() const { return ceil_div(stride_, pages_of_span); }
     void score(index_t span) const {
         const index_t first = span * pages_of_span, last = std::min(first + pages_of_span, pages_.pages());
-        lone_row<S> rows[2][tile];
+        named_rows<lone_row<S>> rows[2];
         name_rows(first, rows[0]);
         for (index_t p = first; p < last; p += tile) {
-            const auto& now = rows[(p - first) / tile % 2];
+            auto& now = rows[(p - first) / tile % 2];
             auto& next = rows[(p - first) / tile % 2 ^ 1];
             name_rows(p + tile, next);
-            score_tile(p, std::min(tile, last - p), now, next, products_ + span * 2 * R_ * tile);
+            now.follow(next);
+            score_tile(p, std::min(tile, last - p), now, products_ + span * 2 * R_ * tile);
         }
     }
 
@@ -94,11 +98,11 @@ private:
     static constexpr index_t pages_of_span = 16 * tile;
 
     /// The bounds of a tile of pages; beyond the last page, its own.
-    void name_rows(index_t first, lone_row<S>* to) const {
+    void name_rows(index_t first, named_rows<lone_row<S>>& to) const {
         for (index_t c = 0; c < tile; ++c) to[c] = pages_.of(std::min(first + c, pages_.pages() - 1));
     }
-    void score_tile(index_t first, index_t count, const lone_row<S>* rows, const lone_row<S>* ahead, T* s) const {
-        dots<A>(rows, ahead, std::min(count, streamed_run), 2 * pages_.D, query_, width_, 2 * R_, s);
+    void score_tile(index_t first, index_t count, const named_rows<lone_row<S>>& rows, T* s) const {
+        dots_by<products>(rows, true, std::min(count, streamed_run), 2 * pages_.D, query_, width_, 2 * R_, s);
         for (index_t c = 0; c < tile; c += L) {
             P most = load_aligned<P>(s + c);
             for (index_t r = 1; r < R_; ++r) {

@@ -17,6 +17,7 @@ class span_scores {
 public:
     static constexpr index_t L = lanes<T, A>, tile = streamed_tile;
     using Rows = typename Source::key_rows;
+    using products = products_of<lone<Rows>, T, A>;
 
     span_scores(const Source& source, index_t b, index_t g, const std::vector<indexed_span>& spans,
                 const std::vector<index_t>& told, index_t R, carver& from)
@@ -26,7 +27,7 @@ public:
           spans_of_(&spans),
           told_(&told),
           R_(R),
-          width_(round_up(source.key_width(), L)),
+          width_(round_up(source.key_width(), products::step)),
           stride_(round_up(count(), tile)),
           mass_stride_(round_up(static_cast<index_t>(spans.size()), L)),
           strided_(count() > 0 && !key(0).contiguous()),
@@ -51,6 +52,7 @@ public:
                 for (index_t d = 0; d < D; ++d)
                     query_[h % R_ * width_ + d] += rows[static_cast<std::size_t>(h * D + d)];
         }
+        arrange<products>(query_, R_ * width_);
     }
 
     /// Tasks of scoring: so many stretches of keys.
@@ -60,7 +62,7 @@ public:
         T* const s = products_ + task * R_ * tile;
         for (index_t x = task * keys_of_task; x < last; x += tile) {
             const index_t n = std::min(tile, last - x);
-            lone<Rows> rows[tile], coming[tile];
+            named_rows<lone<Rows>> rows, coming;
             alignas(64) T factor[tile];
             for (index_t c = 0; c < tile; ++c) {
                 const index_t D = source_->key_width(), of_copy = strided_ ? (task * tile + c) * D : 0;
@@ -69,8 +71,8 @@ public:
                 factor[c] = static_cast<T>(now.factor(0));
                 coming[c] = alone(key(std::min(x + tile + c, count() - 1)));
             }
-            const lone<Rows>* const next = coming;
-            dots<A>(rows, next, std::min(n, streamed_run), source_->key_width(), query_, width_, R_, s);
+            rows.follow(coming);
+            dots_by<products>(rows, true, std::min(n, streamed_run), source_->key_width(), query_, width_, R_, s);
             for (index_t r = 0; r < R_; ++r)
                 for (index_t c = 0; c < n; ++c) logit_[r * stride_ + x + c] = s[r * tile + c] * factor[c];
         }

@@ -107,14 +107,18 @@ rank_cut<T> cut_scores(std::span<const T> scores, index_t k) {
         };
         const T high = guess(k / apart - off), low = guess(k / apart + off);
         index_t higher = 0;
-        ranks.clear();
-        each_score_pack<A>(scores, [&](index_t j, const auto& x, std::uint32_t inside) HEED_INLINE_LAMBDA {
+        constexpr std::size_t L = pack<T, A>::size;
+        std::vector<T> between(static_cast<std::size_t>(4 * off * apart) + L);
+        std::size_t count = 0;
+        each_score_pack<A>(scores, [&](index_t, const auto& x, std::uint32_t inside) HEED_INLINE_LAMBDA {
             const std::uint32_t over = bits_of_mask(above(x, high)) & inside;
             higher += std::popcount(over);
-            std::uint32_t between = (bits_of_mask(above(x, low) | equal(x, low)) & inside) ^ over;
-            for (; between; between &= between - 1)
-                ranks.push_back(rank(scores[static_cast<std::size_t>(j + std::countr_zero(between))]));
+            if (between.size() < count + L) between.resize(2 * between.size());
+            const std::uint32_t those = (bits_of_mask(above(x, low) | equal(x, low)) & inside) ^ over;
+            count += static_cast<std::size_t>(store_chosen(between.data() + count, x, those));
         });
+        ranks.clear();
+        for (std::size_t i = 0; i < count; ++i) ranks.push_back(rank(between[i]));
         if (higher < k && k <= higher + static_cast<index_t>(ranks.size())) return cut_ranks<T>(ranks, k - higher);
     }
     all(1);

@@ -3,11 +3,31 @@
 // Widening is exact; narrowing rounds to nearest even and keeps NaN and inf.
 #pragma once
 
+#include <bit>
+
 #include "../core/half.hpp"
 #include "../core/range.hpp"
 #include "pack.hpp"
 
 namespace heed::inline HEED_ABI {
+
+/// The first n elements of p and zeros; what lies beyond them is not read.
+template <std::size_t N, class S>
+HEED_INLINE void copy_first(S (&to)[N], const S* p, index_t n) {
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+    constexpr std::size_t bytes = N * sizeof(S);
+    const auto those = [](std::size_t count) { return count == 64 ? ~std::uint64_t(0) : (std::uint64_t(1) << count) - 1; };
+    const std::uint64_t mine = those(static_cast<std::size_t>(n) * sizeof(S));
+    const auto* const from = static_cast<const void*>(p);
+    if constexpr (bytes == 64) return _mm512_storeu_si512(to, _mm512_maskz_loadu_epi8(mine, from));
+    else if constexpr (bytes == 32)
+        return _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
+                                   _mm256_maskz_loadu_epi8(static_cast<__mmask32>(mine), from));
+    else if constexpr (bytes == 16)
+        return _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_maskz_loadu_epi8(static_cast<__mmask16>(mine), from));
+#endif
+    for (std::size_t i = 0; i < N; ++i) to[i] = static_cast<index_t>(i) < n ? p[i] : S(0);
+}
 
 /// L contiguous elements of storage type S, as a pack of T.
 template <class P, class S>
@@ -45,6 +65,16 @@ HEED_INLINE P widen(const S* p) {
         for (std::size_t l = 0; l < P::size; ++l) at[l] = static_cast<T>(p[l]);
         return load_aligned<P>(at);
     }
+}
+
+/// 2 L contiguous bf16: those with even indices, and those with odd ones.
+template <class A>
+HEED_INLINE void widen_pairs(const bf16* p, pack<float, A>& even, pack<float, A>& odd) {
+    static_assert(std::endian::native == std::endian::little);
+    const auto both = detail::to_bits(load<pack<float, A>>(reinterpret_cast<const float*>(p)));
+    using bits = std::remove_const_t<decltype(both)>;
+    even = detail::from_bits<pack<float, A>>(both << 16);
+    odd = detail::from_bits<pack<float, A>>(both & bits(0xffff0000u));
 }
 
 /// Stores a pack of T as L contiguous elements of storage type S.

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <array>
+#include <bit>
 #include <cstdint>
 #include <limits>
 #include <type_traits>
@@ -275,6 +276,40 @@ HEED_INLINE std::uint32_t bits_of_mask(const pack_mask<T, A>& m) {
     std::uint32_t bits = 0;
     for (std::size_t l = 0; l < pack<T, A>::size; ++l) bits |= static_cast<std::uint32_t>(at[l]) << l;
     return bits;
+}
+
+/// The lanes of x whose bits are set, side by side at `to`, which has room for a whole pack. Returns how many there are.
+template <class T, class A>
+HEED_INLINE index_t store_chosen(T* to, const pack<T, A>& x, std::uint32_t bits) {
+#if defined(__AVX512F__)
+    if constexpr (has_avx512<A>) {
+        if constexpr (sizeof(T) == 4) _mm512_storeu_ps(to, _mm512_maskz_compress_ps(static_cast<__mmask16>(bits), x.raw));
+        else _mm512_storeu_pd(to, _mm512_maskz_compress_pd(static_cast<__mmask8>(bits), x.raw));
+        return std::popcount(bits);
+    }
+#endif
+    alignas(64) T at[pack<T, A>::size];
+    store_aligned(at, x);
+    index_t n = 0;
+    for (; bits; bits &= bits - 1) to[n++] = at[std::countr_zero(bits)];
+    return n;
+}
+/// The same of first, first + 1, ..., with room for sixteen.
+template <class A>
+HEED_INLINE index_t store_chosen(index_t* to, index_t first, std::uint32_t bits) {
+#if defined(__AVX512F__)
+    if constexpr (has_avx512<A>) {
+        const __m512i low = _mm512_add_epi64(_mm512_set1_epi64(first), _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7));
+        const __m512i high = _mm512_add_epi64(low, _mm512_set1_epi64(8));
+        const auto eight = static_cast<__mmask8>(bits), others = static_cast<__mmask8>(bits >> 8);
+        _mm512_storeu_si512(to, _mm512_maskz_compress_epi64(eight, low));
+        _mm512_storeu_si512(to + std::popcount(bits & 0xff), _mm512_maskz_compress_epi64(others, high));
+        return std::popcount(bits);
+    }
+#endif
+    index_t n = 0;
+    for (; bits; bits &= bits - 1) to[n++] = first + std::countr_zero(bits);
+    return n;
 }
 
 /// 0, 1, 2, ... in the lanes.

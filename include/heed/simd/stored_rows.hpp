@@ -33,8 +33,8 @@ struct plain_rows {
     }
     template <class P>
     HEED_INLINE P load(index_t row, index_t d, index_t n) const {
-        alignas(64) S at[P::size] = {};
-        for (index_t l = 0; l < n; ++l) at[l] = data[row * stride + d + l];
+        alignas(64) S at[P::size];
+        copy_first(at, data + row * stride + d, n);
         return widen<P>(at);
     }
     HEED_INLINE float factor(index_t) const { return 1; }

@@ -45,8 +45,8 @@ struct byte_products {
         return {_mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(row.data + d)))};
     }
     static HEED_INLINE operand load(const byte_row& row, index_t d, index_t n) {
-        alignas(32) std::int8_t at[step] = {};
-        std::copy_n(row.data + d, n, at);
+        alignas(32) std::int8_t at[step];
+        copy_first(at, row.data + d, n);
         return load({{at}}, 0);
     }
     static HEED_INLINE operand load_aligned(const std::int16_t* q) { return {_mm512_load_si512(q)}; }
@@ -96,7 +96,7 @@ struct integer_weights {
 
 /// o (R rows) += weights times the values of a tile, in columns [e, e + 32 C). load(row, d): 32 columns as integers.
 template <class A, int R, int C, class Load>
-HEED_INLINE void add_integers(const byte_row* values, const byte_row* ahead, std::uint64_t present,
+HEED_INLINE void add_integers(const named_rows<byte_row>& values, bool ask, std::uint64_t present,
                            const integer_weights<R>& weight, index_t e, const Load& load, float* o, index_t o_stride) {
     using P = pack<float, A>;
     __m512i sums[R][2 * C];
@@ -106,9 +106,9 @@ HEED_INLINE void add_integers(const byte_row* values, const byte_row* ahead, std
     for (index_t i = 0; i < streamed_tile; i += 2) {
         const index_t k = i / 2 % 4 * streamed_run + i / 8 * 2;  // two rows of each run, then the next two
         if (!(present >> k & 3)) continue;
-        if (ahead) {
-            __builtin_prefetch(ahead[k].data + e, 0, 1);
-            __builtin_prefetch(ahead[k + 1].data + e, 0, 1);
+        if (ask) {
+            __builtin_prefetch((&values[k])[named_rows<byte_row>::ahead].data + e);
+            __builtin_prefetch((&values[k + 1])[named_rows<byte_row>::ahead].data + e);
         }
         __m512i pairs[2 * C];  // of columns 0 to 3, 8 to 11, ... and the others
         unroll<C>([&](auto c) HEED_INLINE_LAMBDA {
@@ -138,7 +138,7 @@ HEED_INLINE void add_integers(const byte_row* values, const byte_row* ahead, std
 }
 
 template <class A, int R>
-HEED_INLINE void accumulate_integer_rows(const byte_row* values, const byte_row* ahead, std::uint64_t present, index_t E,
+HEED_INLINE void accumulate_integer_rows(const named_rows<byte_row>& values, bool ask, std::uint64_t present, index_t E,
                                        const float* p, float* o, index_t o_stride) {
     integer_weights<R> weight;
     for (int r = 0; r < R; ++r)
@@ -146,14 +146,14 @@ HEED_INLINE void accumulate_integer_rows(const byte_row* values, const byte_row*
     using products = byte_products<A>;
     const auto whole = [](const byte_row& row, index_t d) HEED_INLINE_LAMBDA { return products::load(row, d); };
     index_t e = 0;
-    for (; e + 64 <= E; e += 64) add_integers<A, R, 2>(values, ahead, present, weight, e, whole, o, o_stride);
-    for (; e + 32 <= E; e += 32) add_integers<A, R, 1>(values, ahead, present, weight, e, whole, o, o_stride);
+    for (; e + 64 <= E; e += 64) add_integers<A, R, 2>(values, ask, present, weight, e, whole, o, o_stride);
+    for (; e + 32 <= E; e += 32) add_integers<A, R, 1>(values, ask, present, weight, e, whole, o, o_stride);
     if (e == E) return;
     // Columns beyond E are not ours, nor need there be room for all of them in o.
     alignas(64) float rest[R][32] = {};
     for (int r = 0; r < R; ++r) std::copy_n(o + r * o_stride + e, E - e, rest[r]);
     const auto cut = [e, E](const byte_row& row, index_t) { return products::load(row, e, E - e); };
-    add_integers<A, R, 1>(values, nullptr, present, weight, 0, cut, rest[0], 32);
+    add_integers<A, R, 1>(values, false, present, weight, 0, cut, rest[0], 32);
     for (int r = 0; r < R; ++r) std::copy_n(rest[r], E - e, o + r * o_stride + e);
 }
 
@@ -171,17 +171,17 @@ void round_queries(const float* q, index_t rows, index_t stride, index_t D, std:
 
 /// The same as dots, but for the scale of each row of q.
 template <class A>
-void dots_in_integers(const byte_row* keys, const byte_row* ahead, index_t longest, index_t D, const std::int16_t* q, index_t q_stride,
-                   index_t rows, float* s) {
-    dots_by<detail::byte_products<A>>(keys, ahead, longest, D, q, q_stride, rows, s);
+void dots_in_integers(const named_rows<byte_row>& keys, bool ask, index_t longest, index_t D, const std::int16_t* q,
+                      index_t q_stride, index_t rows, float* s) {
+    dots_by<detail::byte_products<A>>(keys, ask, longest, D, q, q_stride, rows, s);
 }
 
 /// The same as accumulate; a row with a weight that is inf or NaN becomes NaN.
 template <class A>
-HEED_NOINLINE void accumulate_in_integers(const byte_row* values, const byte_row* ahead, std::uint64_t present, index_t E,
+HEED_NOINLINE void accumulate_in_integers(const named_rows<byte_row>& values, bool ask, std::uint64_t present, index_t E,
                                        const float* p, index_t rows, float* o, index_t o_stride) {
     const auto add = [&](auto count, index_t r) HEED_INLINE_LAMBDA {
-        detail::accumulate_integer_rows<A, count>(values, r == 0 ? ahead : nullptr, present, E, p + r * streamed_tile,
+        detail::accumulate_integer_rows<A, count>(values, ask && r == 0, present, E, p + r * streamed_tile,
                                                 o + r * o_stride, o_stride);
     };
     index_t r = 0;
