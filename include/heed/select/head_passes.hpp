@@ -1,4 +1,5 @@
-// Passes over the heads of an index that choose keys: some heads at a time, each scored in spans by all workers.
+// Passes over the heads of an index that choose keys: a head by one worker, from its scores to its choice; heads that are
+// left, too few for all workers, together by all of them.
 #pragma once
 
 #include <span>
@@ -9,29 +10,30 @@
 namespace heed::inline HEED_ABI::detail {
 
 /// For each of these heads: make(head, carver) gives a pass, pass.score(span) is called for each of its pass.spans() spans,
-/// then finish(head, pass). No pass carves more than `bytes`. Heads at a time: as many as there are workers, or as stay in a
-/// cache of the processor; the work on a head does not depend on the others.
+/// then finish(head, pass). No pass carves more than `bytes`. The work on a head does not depend on the others; where one
+/// worker does it, what it scored is in its own cache when it chooses.
 template <class Make, class Finish, executor E>
 void run_passes(E& pool, std::span<const index_t> heads, std::size_t bytes, const Make& make, const Finish& finish) {
-    constexpr std::size_t cache = 1 << 20;
-    const auto count = static_cast<index_t>(heads.size());
-    const index_t together = std::clamp<index_t>(static_cast<index_t>(cache / std::max<std::size_t>(bytes, 1)),
-                                                 workers(pool, count), std::max<index_t>(1, count));
-    std::byte* const memory = thread_scratch(static_cast<std::size_t>(together) * bytes);
-    for (index_t first = 0; first < count; first += together) {
-        const index_t some = std::min(together, count - first);
-        const auto head = [&](index_t x) { return heads[static_cast<std::size_t>(first + x)]; };
-        carver none;
-        std::vector<decltype(make(head(0), none))> passes;
-        index_t spans = 0;
-        for (index_t x = 0; x < some; ++x) {
-            carver from(memory + static_cast<std::size_t>(x) * bytes);
-            spans = std::max(spans, passes.emplace_back(make(head(x), from)).spans());
-        }
-        const auto pass = [&](index_t x) -> auto& { return passes[static_cast<std::size_t>(x)]; };
-        for_tasks(pool, some * spans, [&](index_t t, index_t) { pass(t / spans).score(t % spans); });
-        for_tasks(pool, some, [&](index_t x, index_t) { finish(head(x), pass(x)); });
-    }
+    const auto count = static_cast<index_t>(heads.size()), width = static_cast<index_t>(pool.width());
+    const index_t alone = count / width * width, together = count - alone;
+    const auto head = [&](index_t x) { return heads[static_cast<std::size_t>(x)]; };
+    std::byte* const memory = thread_scratch(static_cast<std::size_t>(std::max(workers(pool, alone), together)) * bytes);
+    const auto start = [&](index_t x, index_t place) {
+        carver from(memory + static_cast<std::size_t>(place) * bytes);
+        return make(head(x), from);
+    };
+    for_tasks(pool, alone, [&](index_t x, index_t w) {
+        const auto pass = start(x, w);
+        for (index_t span = 0; span < pass.spans(); ++span) pass.score(span);
+        finish(head(x), pass);
+    });
+    if (together == 0) return;
+    std::vector<decltype(start(0, 0))> passes;
+    index_t spans = 0;
+    for (index_t x = 0; x < together; ++x) spans = std::max(spans, passes.emplace_back(start(alone + x, x)).spans());
+    const auto pass = [&](index_t x) -> auto& { return passes[static_cast<std::size_t>(x)]; };
+    for_tasks(pool, together * spans, [&](index_t t, index_t) { pass(t / spans).score(t % spans); });
+    for_tasks(pool, together, [&](index_t x, index_t) { finish(head(alone + x), pass(x)); });
 }
 
 }  // namespace heed::inline HEED_ABI::detail
