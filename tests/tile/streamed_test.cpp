@@ -63,8 +63,8 @@ void expect_products(index_t rows, index_t D, std::uint64_t present) {
     for (index_t d = 0; d < D; ++d) ASSERT_EQ(q.row(0)[Op::place(d)], plain_q[static_cast<std::size_t>(d)]);
 
     aligned_vector<T> s(static_cast<std::size_t>(rows * streamed_tile));
-    dots_by<Op>(tile.names, true, streamed_run, D, q.memory.data(), q.stride, rows, s.data());
-    accumulate_by<Op>(tile.names, true, present, D, p.memory.data(), rows, o.memory.data(), o.stride);
+    dots<Op>(tile.names, true, streamed_run, D, q.memory.data(), q.stride, rows, s.data());
+    accumulate<Op>(tile.names, true, present, D, p.memory.data(), rows, o.memory.data(), o.stride);
     detail::arrange_back<Op>(o.memory.data(), rows * o.stride);
     for (index_t r = 0; r < rows; ++r) {
         const auto at = [&](const auto& x, index_t stride, index_t i) {

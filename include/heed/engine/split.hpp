@@ -174,7 +174,7 @@ private:
             if constexpr (integer_keys)
                 dots_in_integers<A>(k.rows, ask, k.longest, x_.D, s_.integers, x_.q_width(), x_.rows(), logits(t, 0));
             else
-                dots_by<key_products>(k.rows, ask, k.longest, x_.D, s_.q, x_.q_width(), x_.rows(), logits(t, 0));
+                dots<key_products>(k.rows, ask, k.longest, x_.D, s_.q, x_.q_width(), x_.rows(), logits(t, 0));
         });
     }
 
@@ -184,7 +184,7 @@ private:
             if constexpr (integer_values)
                 accumulate_in_integers<A>(v.rows, ask, v.present, x_.E, logits(t, 0), x_.rows(), out.o, x_.o_width());
             else
-                accumulate_by<value_products>(v.rows, ask, v.present, x_.E, logits(t, 0), x_.rows(), out.o, x_.o_width());
+                accumulate<value_products>(v.rows, ask, v.present, x_.E, logits(t, 0), x_.rows(), out.o, x_.o_width());
         });
     }
 

@@ -102,7 +102,7 @@ private:
         for (index_t c = 0; c < tile; ++c) to[c] = pages_.of(std::min(first + c, pages_.pages() - 1));
     }
     void score_tile(index_t first, index_t count, const named_rows<lone_row<S>>& rows, T* s) const {
-        dots_by<products>(rows, true, std::min(count, streamed_run), 2 * pages_.D, query_, width_, 2 * R_, s);
+        dots<products>(rows, true, std::min(count, streamed_run), 2 * pages_.D, query_, width_, 2 * R_, s);
         for (index_t c = 0; c < tile; c += L) {
             P most = load_aligned<P>(s + c);
             for (index_t r = 1; r < R_; ++r) {

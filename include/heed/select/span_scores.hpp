@@ -72,7 +72,7 @@ public:
                 coming[c] = alone(key(std::min(x + tile + c, count() - 1)));
             }
             rows.follow(coming);
-            dots_by<products>(rows, true, std::min(n, streamed_run), source_->key_width(), query_, width_, R_, s);
+            dots<products>(rows, true, std::min(n, streamed_run), source_->key_width(), query_, width_, R_, s);
             for (index_t r = 0; r < R_; ++r)
                 for (index_t c = 0; c < n; ++c) logit_[r * stride_ + x + c] = s[r * tile + c] * factor[c];
         }

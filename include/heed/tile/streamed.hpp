@@ -3,6 +3,7 @@
 //
 //   dots         s(r, k) = sum_d q(r, d) key_k(d)          q (R, D), keys in any row format (stored_rows.hpp)
 //   accumulate   o(r, e) += sum_k p(r, k) value_k(e)
+// Op says how many elements are taken at once, and in which order q and o hold them (streamed_operands.hpp).
 // Cost: one multiply-add an element and row; bound by memory where R is small. A streamed row is named by its format,
 // counted from that row, so rows may lie anywhere.
 //
@@ -160,8 +161,8 @@ HEED_INLINE void dot_rows(const named_rows<Rows>& keys, const asking<Rows>& ahea
 /// with the first `longest` keys of every run of a tile. All streamed_tile keys must be readable; the other products are
 /// left undefined. `ask`: for the rows that follow, which then must be named.
 template <class Op, class Rows, class T>
-HEED_NOINLINE void dots_by(const named_rows<Rows>& keys, bool ask, index_t longest, index_t D,
-                           const typename Op::element* q, index_t q_stride, index_t rows, T* s) {
+HEED_NOINLINE void dots(const named_rows<Rows>& keys, bool ask, index_t longest, index_t D,
+                        const typename Op::element* q, index_t q_stride, index_t rows, T* s) {
     using P = typename Op::pack;
     constexpr int L = static_cast<int>(P::size);
     constexpr int R = L >= 16 ? 4 : L >= 4 ? 2 : 1;
@@ -180,6 +181,7 @@ HEED_NOINLINE void dots_by(const named_rows<Rows>& keys, bool ask, index_t longe
         asks = {false};  // once is enough
     }
 }
+
 namespace detail {
 
 /// o (R rows) += p (R, K) times K values. The K * R weights stay in registers, o goes through the first-level cache.
@@ -250,7 +252,7 @@ HEED_INLINE void accumulate_rows(const named_rows<Rows>& values, const asking<Ro
 /// o (rows, o_stride), whole operands and arranged as those of Op, += p (rows, streamed_tile) times the values of a tile
 /// whose bit of `present` is set, of width E. `ask`: for the rows that follow, which then must be named.
 template <class Op, class Rows, class T>
-HEED_NOINLINE void accumulate_by(const named_rows<Rows>& values, bool ask, std::uint64_t present,
+HEED_NOINLINE void accumulate(const named_rows<Rows>& values, bool ask, std::uint64_t present,
                               index_t E, const T* p, index_t rows, T* o, index_t o_stride) {
     const detail::met_values met = ~present ? detail::met_values(present) : detail::all_met;
     detail::asking<Rows> asks{ask};

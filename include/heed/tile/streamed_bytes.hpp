@@ -173,7 +173,7 @@ void round_queries(const float* q, index_t rows, index_t stride, index_t D, std:
 template <class A>
 void dots_in_integers(const named_rows<byte_row>& keys, bool ask, index_t longest, index_t D, const std::int16_t* q,
                       index_t q_stride, index_t rows, float* s) {
-    dots_by<detail::byte_products<A>>(keys, ask, longest, D, q, q_stride, rows, s);
+    dots<detail::byte_products<A>>(keys, ask, longest, D, q, q_stride, rows, s);
 }
 
 /// The same as accumulate; a row with a weight that is inf or NaN becomes NaN.
