@@ -3,6 +3,7 @@
 //   mass[b, h, n, s] = sum of the weights of the visible keys j with cuts[s] <= j < cuts[s + 1]
 #pragma once
 
+#include "../simd/pack.hpp"
 #include "probe.hpp"
 
 namespace heed::inline HEED_ABI {
@@ -62,15 +63,21 @@ struct segment_mass {
     }
 
 private:
-    /// In four chains, for one would wait for its additions.
+    /// By packs where keys are neighbours, as in decoding.
     template <class X>
     static X sum(const X* x, index_t count, index_t stride) {
-        X part[4] = {};
+        using P = pack<X>;
+        constexpr auto L = static_cast<index_t>(P::size);
+        P part[2] = {P(0), P(0)};
         index_t i = 0;
-        for (; i + 4 <= count; i += 4)
-            for (int c = 0; c < 4; ++c) part[c] += x[(i + c) * stride];
-        for (; i < count; ++i) part[0] += x[i * stride];
-        return (part[0] + part[1]) + (part[2] + part[3]);
+        if (stride == 1)
+            for (; i + 2 * L <= count; i += 2 * L) {
+                part[0] += load<P>(x + i);
+                part[1] += load<P>(x + i + L);
+            }
+        X rest = reduce_add(part[0] + part[1]);
+        for (; i < count; ++i) rest += x[i * stride];
+        return rest;
     }
 };
 
