@@ -89,15 +89,17 @@ constexpr index_t loads = 8, step = loads * P::size;  // floats
 
 read_stream::read_stream(index_t bytes, int threads)
     : pool_(threads), stretch_(ceil_div(bytes, static_cast<index_t>(sizeof(float)) * threads * step) * step),
-      memory_(static_cast<std::size_t>(threads * stretch_) * sizeof(float)) {
-    std::fill_n(reinterpret_cast<float*>(memory_.data()), threads * stretch_, 1.0f);
+      memory_(static_cast<std::size_t>(2 * threads * stretch_) * sizeof(float)) {
+    std::fill_n(reinterpret_cast<float*>(memory_.data()), 2 * threads * stretch_, 1.0f);
 }
 
 double read_stream::rate() {
+    const index_t first = half_ * static_cast<index_t>(pool_.width()) * stretch_;
+    half_ = 1 - half_;
     return bench::rate(pool_, 0.001, [&](index_t w) {  // a small buffer many times
         P sum[loads];
         for (P& s : sum) s = P(0.0f);
-        const float* from = reinterpret_cast<const float*>(memory_.data()) + w * stretch_;
+        const float* from = reinterpret_cast<const float*>(memory_.data()) + first + w * stretch_;
         for (index_t i = 0; i < stretch_; i += step)
             unroll<loads>([&](auto c) HEED_INLINE_LAMBDA { sum[c] = sum[c] + load<P>(from + i + c * P::size); });
         for (int c = 1; c < loads; ++c) sum[0] = sum[0] + sum[c];

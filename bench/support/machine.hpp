@@ -10,7 +10,8 @@ namespace bench {
 template <class T>
 double fma_rate(int threads, double seconds_per_window, int windows);
 
-/// Reads a buffer once, each thread a part of its own, by nothing but loads.
+/// Reads a buffer once, each thread a part of its own, by nothing but loads; two buffers in turn, so that as much else was
+/// read meanwhile as before a measurement beside it, and a large cache holds neither or both.
 class read_stream {
 public:
     read_stream(heed::index_t bytes, int threads);
@@ -20,6 +21,7 @@ public:
 private:
     heed::threads pool_;
     heed::index_t stretch_;  // floats that one thread reads from one place on
+    heed::index_t half_ = 0;  // the buffer that is next
     heed::arena memory_;
 };
 

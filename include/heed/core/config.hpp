@@ -17,14 +17,16 @@
 #endif
 
 // Products of pairs of bf16; with AMX, of whole tiles of them. Processors that have AMX take two to three times as long for
-// the pairs as for products of floats: without its tiles bf16 is widened there. (clang called the macros otherwise before 15.)
+// the pairs as for products of floats: without its tiles bf16 is widened there. Where a virtual machine hides AMX, products
+// of half-precision numbers tell such a processor. (clang called the macros otherwise before 15.)
 #if (defined(__AMX_BF16__) || defined(__AMXBF16__)) && (defined(__AMX_TILE__) || defined(__AMXTILE__))
 #define HEED_HAS_AMX
 #endif
 #if defined(HEED_DOT_BYTES) && defined(__AVX512BF16__) && defined(HEED_HAS_AMX) && defined(__linux__)
 #define HEED_AMX
 #endif
-#if defined(HEED_AMX) || (defined(HEED_DOT_BYTES) && defined(__AVX512BF16__) && !defined(HEED_HAS_AMX))
+#if defined(HEED_AMX) || (defined(HEED_DOT_BYTES) && defined(__AVX512BF16__) && !defined(HEED_HAS_AMX) && \
+                          !defined(__AVX512FP16__))
 #define HEED_DOT_BF16
 #endif
 
