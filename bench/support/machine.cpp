@@ -112,7 +112,7 @@ const machine& this_machine() {
     static const machine measured = [] {
         machine m;
         const auto cache = static_cast<index_t>(::sysconf(_SC_LEVEL3_CACHE_SIZE));
-        const index_t bytes = std::clamp<index_t>(4 * cache, index_t(64) << 20, index_t(512) << 20);
+        const index_t bytes = std::clamp<index_t>(2 * cache, index_t(32) << 20, index_t(256) << 20);  // of two buffers each
         for (int t = 1; t <= machine::most_threads; ++t) {
             m.f32[t] = fma_rate<float>(t, 0.01, 20);
             m.f64[t] = fma_rate<double>(t, 0.01, 20);

@@ -77,6 +77,7 @@ public:
     /// `ask`: whether those that follow a row are to be asked for.
     template <class Rows, class Body>
     void each_tile(Rows run::*of, index_t width, const Body& body) const {
+        constexpr bool ask = asked_for<lone<Rows>>;
         streamed_rows<lone<Rows>> tiles[2];
         collect(of, 0, width, tiles[0]);
         for (index_t t = 0, last = stretch_->tiles() - 1; t <= last; ++t) {
@@ -84,8 +85,8 @@ public:
             auto& coming = tiles[(t + 1) % 2];
             if (t < last) collect(of, t + 1, width, coming);
             if (!now.present) continue;
-            if (asked_for<lone<Rows>>) now.rows.follow(t < last && coming.present ? coming.rows : now.rows);
-            body(t, now, asked_for<lone<Rows>>);
+            if (ask) now.rows.follow(t < last && coming.present ? coming.rows : now.rows);
+            body(t, now, ask);
         }
     }
 

@@ -80,7 +80,7 @@ public:
         for (index_t block = 0; block < keys_.blocks(); ++block) sum_rows(block);
         recent = std::min(recent, k);
         const index_t older = keys_.keys - recent;
-        chosen.resize(static_cast<std::size_t>(k) + 16);
+        chosen.resize(static_cast<std::size_t>(k) + 16);  // the room that store_chosen wants
         index_t count = 0, block = 0;
         std::fill_n(share, R_, 0.0);
         std::fill_n(taken_, R_ * L, T(0));  // of the block
@@ -134,6 +134,7 @@ private:
     template <int K>
     void add_channels(index_t block, index_t c) const {
         constexpr index_t ahead = named_rows<lone_row<S>>::ahead;
+        static_assert(K <= ahead);
         lone_row<S> row[ahead + K];
         const lone_row<S>* rows[K];
         const index_t width = round_up(keys_.keys_of(block).size(), L);

@@ -69,7 +69,7 @@ public:
                 const Rows now = key(x + std::min(c, n - 1));
                 rows[c] = alone(now, D, copied_ + of_copy);
                 factor[c] = static_cast<T>(now.factor(0));
-                coming[c] = alone(key(std::min(x + tile + c, count() - 1)));
+                if (c % streamed_run < coming.ahead) coming[c] = alone(key(std::min(x + tile + c, count() - 1)));
             }
             rows.follow(coming);
             dots<products>(rows, true, std::min(n, streamed_run), source_->key_width(), query_, width_, R_, s);

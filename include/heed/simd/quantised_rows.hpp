@@ -193,8 +193,8 @@ struct int4_group_rows : detail::group_factors<Group> {
     }
     template <class P>
     HEED_INLINE P load(index_t row, index_t d, index_t n) const {
-        std::int8_t at[P::size] = {};
-        std::copy_n(byte_of(row, d), n, at);
+        std::int8_t at[P::size];
+        copy_first(at, byte_of(row, d), n);
         return halves<P>(at, d) * P(this->group_factor(row, d));
     }
     HEED_INLINE float factor(index_t) const { return 1; }

@@ -10,6 +10,7 @@
 //   add_scaled(x, by, to)           each + its element times a number
 #pragma once
 
+#include <algorithm>
 #include <type_traits>
 
 #include "../simd/rows.hpp"
